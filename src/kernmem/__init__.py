@@ -1,0 +1,1 @@
+"""kernmem: a kernel's memory manager, written in Python."""
