@@ -269,8 +269,8 @@ class Bindings(dict[type[Struct], type[Struct]]):
             length, memory, size = field.length, self.memory, field.size
             return property(lambda self: Array(kind, plus(self, offset), length, memory, size))
 
-        load = self.memory.loader(field.size)
-        store = self.memory.storer(field.size)
+        load: Any = self.memory.loader(field.size)
+        store: Any = self.memory.storer(field.size)
 
         if issubclass(kind, Struct):
             bound = self[kind]
@@ -315,7 +315,7 @@ class Bindings(dict[type[Struct], type[Struct]]):
         def set_(self: Any, value: Any) -> None:
             if type(value) is not kind:
                 raise TypeError(f"{field.name} = {value!r}: must be {kind.__name__}")
-            store(plus(self, offset), cast(int, value))
+            store(plus(self, offset), value)
 
         return property(get, set_)
 

@@ -1,0 +1,1 @@
+"""The memory manager, one module a chapter of the specification."""
