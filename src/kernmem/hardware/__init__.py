@@ -1,0 +1,21 @@
+"""The hardware that kernmem runs on.  To add one: a folder or file here, and a line below."""
+
+from __future__ import annotations
+
+from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.lab import LAB
+from kernmem.hardware.rpi3 import RPI3
+
+HARDWARE: dict[str, HardwareDescription] = {each.name: each for each in (RPI3, LAB)}
+
+
+def find(name: str) -> HardwareDescription:
+    """The hardware called ``name``."""
+    try:
+        return HARDWARE[name]
+    except KeyError:
+        known = ", ".join(HARDWARE)
+        raise ValueError(f"hardware must be one of {known}, not {name!r}") from None
+
+
+__all__ = ["HARDWARE", "HardwareDescription", "find"]

@@ -1,0 +1,185 @@
+"""Page-table entries of VMSAv8-64 (DDI 0487, D8.3 "Translation table descriptor formats").
+
+=======  ====================================================================================
+bits     meaning in the descriptors that are made here
+=======  ====================================================================================
+0        valid
+1        level 0: must be 1 (a page); above: 1 is a table, 0 a block
+4:2      AttrIndx: which byte of MAIR_EL1 gives the memory type
+7:6      AP[2:1]: 00 EL1 reads and writes, 01 EL0 too, 11 both only read (D8.4.1)
+9:8      SH: 11 inner shareable; device memory ignores it
+10       AF: accessed; 0 would fault at the first access (D8.4.6)
+11       nG: the translation belongs to one ASID
+47:m     output address, m the lowest address bit of the page or block
+53, 54   PXN, UXN: EL1, EL0 never executes
+=======  ====================================================================================
+
+All other bits are 0.  Levels here count from the bottom: level 0 is the manual's level 3.
+"""
+
+from __future__ import annotations
+
+from kernmem.language import (
+    Image,
+    PhysicalAddress,
+    VirtualAddress,
+    intrinsic,
+    kernel,
+    linear,
+    u32,
+    u64,
+    usize,
+)
+from kernmem.memory.architecture import EntryFormat, Mapping
+
+VALID = 1 << 0
+TABLE_OR_PAGE = 1 << 1
+ATTRIBUTE_SHIFT = 2
+NORMAL = 0 << ATTRIBUTE_SHIFT  # index 0 of MAIR_EL1
+DEVICE = 1 << ATTRIBUTE_SHIFT  # index 1 of MAIR_EL1
+USER = 1 << 6  # AP[1]
+READ_ONLY = 1 << 7  # AP[2]
+INNER_SHAREABLE = 0b11 << 8
+ACCESSED = 1 << 10
+NOT_GLOBAL = 1 << 11
+PRIVILEGED_NEVER = 1 << 53  # PXN
+USER_NEVER = 1 << 54  # UXN
+
+
+class Granule(EntryFormat):
+    """Stage 1 descriptors of one granule.
+
+    ==========  ===========  ==========  ================================
+    page_bits   a page       index_bits  blocks (D8.3, Table D8-50)
+    ==========  ===========  ==========  ================================
+    12          4 KiB        9           2 MiB, 1 GiB
+    14          16 KiB       11          32 MiB
+    16          64 KiB       13          512 MiB
+    ==========  ===========  ==========  ================================
+    """
+
+    c_module = "virtual"
+
+    def __init__(
+        self, image: Image, page_bits: int, address_bits: int, physical_bits: int = 48
+    ) -> None:
+        super().__init__(image)
+        if page_bits not in (12, 14, 16):
+            raise ValueError(f"page_bits must be 12, 14 or 16, not {page_bits!r}")
+        if not page_bits < address_bits <= 48:
+            raise ValueError(
+                f"address_bits must be above page_bits and at most 48, not {address_bits!r}"
+            )
+        if not 32 <= physical_bits <= 48:
+            raise ValueError(f"physical_bits must be 32 to 48, not {physical_bits!r}")
+        self.page_bits = page_bits
+        self.page_length = 1 << page_bits
+        self.index_bits = page_bits - 3
+        self.levels = -(-(address_bits - page_bits) // self.index_bits)
+        self.address_bits = address_bits
+        self.physical_bits = physical_bits
+        self.block_levels = min(2 if page_bits == 12 else 1, self.levels - 1)
+        self.address_mask = (1 << 48) - self.page_length
+        self._load = image.memory.loader(8)
+        self._store = image.memory.storer(8)
+
+    @kernel
+    def shift(self, level: u32) -> u32:
+        """The lowest address bit that the index of ``level`` uses."""
+        return level * self.index_bits + self.page_bits
+
+    @kernel
+    def read(self, table: PhysicalAddress, index: usize) -> u64:
+        """The entry at ``index``; the table must be linearly addressable."""
+        return self.load_entry(linear(table) + index * 8)
+
+    @kernel
+    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
+        """Store an entry in one access, as the walker may read it at any time."""
+        self.store_entry(linear(table) + index * 8, entry)
+
+    @intrinsic(c="return *(volatile const uint64_t *)(uintptr_t)address;")
+    def load_entry(self, address: VirtualAddress) -> u64:
+        """Load 8 bytes in one access."""
+        return u64(self._load(int(address)))
+
+    @intrinsic(c="*(volatile uint64_t *)(uintptr_t)address = entry;")
+    def store_entry(self, address: VirtualAddress, entry: u64) -> None:
+        """Store 8 bytes in one access: the walker never sees half an entry."""
+        self._store(int(address), int(entry))
+
+    @kernel
+    def is_valid(self, entry: u64) -> bool:
+        """Whether a walk goes on from ``entry``, to a table or to memory."""
+        return entry & VALID != 0
+
+    @kernel
+    def is_leaf(self, entry: u64, level: u32) -> bool:
+        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        return level == 0 or entry & TABLE_OR_PAGE == 0
+
+    @kernel
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+        """The entry that maps a page (level 0) or a block at ``physical``.
+
+        Device memory is never executable: a speculative fetch could disturb a device
+        (D8.4.2).  User code never executes a kernel page; the kernel may execute what user
+        code only reads, but never what it writes (D8.4.1), whatever PXN says.
+        """
+        entry = u64(physical) | (VALID | ACCESSED | NOT_GLOBAL)
+        if level == 0:
+            entry = entry | TABLE_OR_PAGE
+        if Mapping.DEVICE in mapping:
+            entry = entry | (DEVICE | PRIVILEGED_NEVER | USER_NEVER)
+        else:
+            entry = entry | (NORMAL | INNER_SHAREABLE)
+        if Mapping.USER_READ_WRITE in mapping:
+            entry = entry | USER
+        elif Mapping.USER_READ_ONLY in mapping:
+            entry = entry | (USER | READ_ONLY)
+        else:
+            entry = entry | USER_NEVER
+        if Mapping.NO_EXECUTE in mapping:
+            entry = entry | (PRIVILEGED_NEVER | USER_NEVER)
+        return entry
+
+    @kernel
+    def table(self, physical: PhysicalAddress) -> u64:
+        """The entry that leads to the next lower table at ``physical``."""
+        return u64(physical) | (VALID | TABLE_OR_PAGE)
+
+    @kernel
+    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+        """The physical address that a leaf of ``level`` maps."""
+        shift = self.shift(level)
+        return PhysicalAddress((entry & self.address_mask) >> shift << shift)
+
+    @kernel
+    def next_table(self, entry: u64) -> PhysicalAddress:
+        """The physical address of the table that a table entry leads to."""
+        return PhysicalAddress(entry & self.address_mask)
+
+    @kernel
+    def mapping(self, entry: u64, level: u32) -> Mapping:
+        """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
+
+        A device leaf is reported as NO_EXECUTE too, which it always is.
+        """
+        mapping = Mapping.KERNEL
+        if entry & USER != 0:
+            if entry & READ_ONLY != 0:
+                mapping = mapping | Mapping.USER_READ_ONLY
+            else:
+                mapping = mapping | Mapping.USER_READ_WRITE
+        if entry & PRIVILEGED_NEVER != 0:
+            mapping = mapping | Mapping.NO_EXECUTE
+        if entry & DEVICE != 0:
+            mapping = mapping | Mapping.DEVICE
+        return mapping
+
+
+class Granule64K(Granule):
+    """64 KiB pages and 42-bit addresses: two levels, with blocks of 512 MiB."""
+
+    def __init__(self, image: Image, physical_bits: int = 48) -> None:
+        super().__init__(image, page_bits=16, address_bits=42, physical_bits=physical_bits)

@@ -1,0 +1,157 @@
+"""The instructions of AArch64 that C has no words for.
+
+On the host (``Target.isa == "host"``) the text calls the C runtime of the host machine:
+
+    void kernmem_host_write_ttbr0(uint64_t value);        translate by this root from now on
+    void kernmem_host_invalidate_page(uint64_t address);  forget the translation of one page
+    void kernmem_host_invalidate_all(void);               forget all translations
+    uint32_t kernmem_host_read_register(uint64_t address);
+    void kernmem_host_write_register(uint64_t address, uint32_t value);
+    void kernmem_host_probe_read(uint64_t address);       see board.py
+    void kernmem_host_probe_write(uint64_t address, uint64_t value);
+    void kernmem_host_exit(uint32_t status);              does not return
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from kernmem.hardware.simulation import SimulatedMmu
+from kernmem.language import Component, Image, VirtualAddress, intrinsic, u32, u64
+
+
+def _plain(instruction: str) -> dict[str, str]:
+    return {"aarch64": f'__asm__ volatile("{instruction}" ::: "memory");', "host": ""}
+
+
+def _write(register: str, host: str = "(void)value;") -> dict[str, str]:
+    text = f'__asm__ volatile("msr {register}, %0" :: "r"(value) : "memory");'
+    return {"aarch64": text, "host": host}
+
+
+def _invalidate(operation: str) -> dict[str, str]:
+    text = f'__asm__ volatile("tlbi {operation}, %0" :: "r"((uint64_t)address >> 12) : "memory");'
+    return {"aarch64": text, "host": "kernmem_host_invalidate_page((uint64_t)address);"}
+
+
+class Instructions(Component):
+    """One method an instruction; the model's MMU executes it by the manual's name."""
+
+    c_module = "virtual"
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self._load = image.memory.loader(4)
+        self._store = image.memory.storer(4)
+
+    def _execute(self, instruction: str, operand: int = 0) -> int:
+        mmu: SimulatedMmu = cast("_Simulated", self.image.memory).mmu
+        return mmu.execute(instruction, operand)
+
+    # Barriers (DDI 0487, B2.3.12) ---------------------------------------------------------
+
+    @intrinsic(**_plain("dsb ishst"))
+    def dsb_ishst(self) -> None:
+        """Wait until all cores, and their walkers, see the stores so far."""
+        self._execute("dsb ishst")
+
+    @intrinsic(**_plain("dsb ish"))
+    def dsb_ish(self) -> None:
+        """Wait for the loads, stores and broadcast invalidations so far."""
+        self._execute("dsb ish")
+
+    @intrinsic(**_plain("dsb nsh"))
+    def dsb_nsh(self) -> None:
+        """Wait for the loads, stores and invalidations of this core so far."""
+        self._execute("dsb nsh")
+
+    @intrinsic(**_plain("dsb sy"))
+    def dsb_sy(self) -> None:
+        """Wait until the whole system, devices too, sees the accesses so far."""
+        self._execute("dsb sy")
+
+    @intrinsic(**_plain("isb"))
+    def isb(self) -> None:
+        """Synchronize the context: what follows is fetched and translated anew."""
+        self._execute("isb")
+
+    # Invalidation (D8.17) -----------------------------------------------------------------
+
+    @intrinsic(
+        aarch64='__asm__ volatile("tlbi vmalle1" ::: "memory");',
+        host="kernmem_host_invalidate_all();",
+    )
+    def tlbi_vmalle1(self) -> None:
+        """Invalidate all translations of this core."""
+        self._execute("tlbi vmalle1")
+
+    @intrinsic(**_invalidate("vaale1is"))
+    def tlbi_vaale1is(self, address: VirtualAddress) -> None:
+        """Invalidate the last level of a translation, under every ASID, on all cores."""
+        self._execute("tlbi vaale1is", int(address) >> 12)
+
+    @intrinsic(**_invalidate("vaae1is"))
+    def tlbi_vaae1is(self, address: VirtualAddress) -> None:
+        """Invalidate all levels of a translation, under every ASID, on all cores."""
+        self._execute("tlbi vaae1is", int(address) >> 12)
+
+    @intrinsic(**_plain("ic iallu"))
+    def ic_iallu(self) -> None:
+        """Invalidate the instruction cache of this core."""
+        self._execute("ic iallu")
+
+    # System registers (D23.2) -------------------------------------------------------------
+
+    @intrinsic(**_write("mair_el1"))
+    def write_mair(self, value: u64) -> None:
+        """The memory types that AttrIndx chooses from."""
+        self._execute("msr mair_el1", int(value))
+
+    @intrinsic(**_write("tcr_el1"))
+    def write_tcr(self, value: u64) -> None:
+        """The shape of the tables."""
+        self._execute("msr tcr_el1", int(value))
+
+    @intrinsic(**_write("ttbr0_el1", "kernmem_host_write_ttbr0(value);"))
+    def write_ttbr0(self, value: u64) -> None:
+        """The root table of the lower addresses, and the ASID in bits 63:48."""
+        self._execute("msr ttbr0_el1", int(value))
+
+    @intrinsic(**_write("sctlr_el1"))
+    def write_sctlr(self, value: u64) -> None:
+        """MMU and caches on or off."""
+        self._execute("msr sctlr_el1", int(value))
+
+    @intrinsic(
+        aarch64=(
+            'uint64_t value;\n__asm__ volatile("mrs %0, sctlr_el1" : "=r"(value));\nreturn value;'
+        ),
+        host="return 0;",
+    )
+    def read_sctlr(self) -> u64:
+        """MMU and caches on or off."""
+        return u64(self._execute("mrs sctlr_el1"))
+
+    # Devices ------------------------------------------------------------------------------
+
+    @intrinsic(
+        aarch64="return *(volatile const uint32_t *)(uintptr_t)address;",
+        host="return kernmem_host_read_register((uint64_t)address);",
+    )
+    def read_register(self, address: VirtualAddress) -> u32:
+        """Load a device's register, once."""
+        return u32(self._load(int(address)))
+
+    @intrinsic(
+        aarch64="*(volatile uint32_t *)(uintptr_t)address = value;",
+        host="kernmem_host_write_register((uint64_t)address, value);",
+    )
+    def write_register(self, address: VirtualAddress, value: u32) -> None:
+        """Store to a device's register, once."""
+        self._store(int(address), int(value))
+
+
+class _Simulated:
+    """The memory of the model machine, which has an MMU."""
+
+    mmu: SimulatedMmu

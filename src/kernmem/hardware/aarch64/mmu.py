@@ -1,0 +1,136 @@
+"""The registers, barriers and invalidations of AArch64 (DDI 0487, D8.17, K11.5.3).
+
+**Address spaces.**  Every entry is not-global, so a cached translation belongs to the ASID it
+was made under.  Each switch takes the next of the 256 ASIDs, so it finds nothing cached, and
+needs no invalidation.  They are used in two halves, 0-127 and 128-255; before entering a half,
+all translations are invalidated, still under the last ASID of the other.  From then on only
+that one ASID can be cached again (only the translations of the current one may be, D8.16.1,
+R_SQBCS), and it is not used before the other half begins, after the next invalidation.  So no
+ASID is ever current while translations of another table are cached under it.
+
+One store to TTBR0_EL1 changes root and ASID together (TCR_EL1.A1 = 0), so no walk can mix them.
+"""
+
+from __future__ import annotations
+
+from kernmem.hardware.aarch64.entry import Granule
+from kernmem.hardware.aarch64.instructions import Instructions
+from kernmem.language import Image, PhysicalAddress, Struct, VirtualAddress, kernel, struct, u64
+from kernmem.memory.architecture import Mmu
+
+# MAIR_EL1 (D23.2.106): AttrIndx 0 is normal memory, write-back, read and write allocate;
+# AttrIndx 1 is Device-nGnRE, whose writes may be acknowledged early.
+MAIR = 0x04_FF
+
+# SCTLR_EL1 (D23.2.140)
+MMU_ON = 1 << 0  # M
+DATA_CACHE_ON = 1 << 2  # C
+INSTRUCTION_CACHE_ON = 1 << 12  # I
+
+ASIDS = 256  # 8 bits, which every implementation has (TCR_EL1.AS = 0)
+HALF = ASIDS // 2
+
+
+def tcr(entries: Granule) -> int:
+    """TCR_EL1 (D23.2.157): tables of ``entries`` behind TTBR0, none behind TTBR1."""
+    granule = {12: 0b00, 14: 0b10, 16: 0b01}[entries.page_bits]
+    physical_size = {32: 0, 36: 1, 40: 2, 42: 3, 44: 4, 48: 5}[entries.physical_bits]
+    return (
+        (64 - entries.address_bits)  # T0SZ
+        | 0b01 << 8  # IRGN0: walks hit write-back caches, as the stores to the tables do
+        | 0b01 << 10  # ORGN0
+        | 0b11 << 12  # SH0: inner shareable
+        | granule << 14  # TG0
+        | 1 << 23  # EPD1: addresses of the upper half fault
+        | physical_size << 32  # IPS
+    )
+
+
+@struct("mmu_info_t")
+class MmuInfo(Struct):
+    """What the MMU driver remembers."""
+
+    asid: u64  # the address space identifier in use
+
+
+class Aarch64Mmu(Mmu):
+    """The MMU of one core, at EL1."""
+
+    c_module = "virtual"
+
+    def __init__(self, image: Image, cpu: Instructions, entries: Granule) -> None:
+        super().__init__(image)
+        self.cpu = cpu
+        self.tcr = tcr(entries)
+        self.info = self.static(MmuInfo, "mmu_info")
+
+    @kernel
+    def enable(self, table: PhysicalAddress) -> None:
+        """Turn the MMU on; the running code is mapped linearly in ``table``.
+
+        Reset leaves TLB and instruction cache unknown (D8.16.2, I_GWZWM), so they go first.
+        The first ISB ends the writes to the registers before translation may begin, the second
+        is the start of it (D8.2.1).
+        """
+        self.cpu.tlbi_vmalle1()
+        self.cpu.ic_iallu()
+        self.cpu.dsb_nsh()
+        self.cpu.write_mair(u64(MAIR))
+        self.cpu.write_tcr(u64(self.tcr))
+        self.info.asid = u64(0)
+        self.cpu.write_ttbr0(u64(table))
+        self.cpu.isb()
+        self.cpu.write_sctlr(
+            self.cpu.read_sctlr() | (MMU_ON | DATA_CACHE_ON | INSTRUCTION_CACHE_ON)
+        )
+        self.cpu.isb()
+
+    @kernel
+    def switch(self, table: PhysicalAddress) -> None:
+        """Translate by ``table`` from now on; no translation of another table survives.
+
+        See the module's text on address spaces.
+        """
+        asid = (self.info.asid + 1) % ASIDS
+        self.info.asid = asid
+        if asid % HALF == 0:
+            self.cpu.tlbi_vmalle1()
+            self.cpu.dsb_nsh()
+            self.cpu.isb()
+        self.cpu.write_ttbr0(u64(table) | asid << 48)
+        self.cpu.isb()
+
+    @kernel
+    def publish(self) -> None:
+        """Make the entries written so far visible to the walker.
+
+        A walk is sure to see a store only after DSB and ISB (G5.9.1); an entry that was
+        invalid is never cached (D8.16.1, R_XCLRD), so nothing needs invalidation.
+        """
+        self.cpu.dsb_ishst()
+        self.cpu.isb()
+
+    @kernel
+    def retire_page(self, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, everywhere.
+
+        The middle of break-before-make (D8.17.1, R_DDMVT; K11.5.3): the cleared entry is
+        visible before the TLB is told to drop the old one, and the TLB is done, which takes
+        a DSB for loads and stores (D8.17.5), before anything goes on.
+        """
+        self.cpu.dsb_ishst()
+        self.cpu.tlbi_vaale1is(address)
+        self.cpu.dsb_ish()
+        self.cpu.isb()
+
+    @kernel
+    def retire_table(self, address: VirtualAddress) -> None:
+        """Forget every translation of ``address``, those of its upper levels too.
+
+        As :meth:`retire_page`, but the operation without L also drops entries that lead to
+        tables (D8.17.5.4).
+        """
+        self.cpu.dsb_ishst()
+        self.cpu.tlbi_vaae1is(address)
+        self.cpu.dsb_ish()
+        self.cpu.isb()
