@@ -11,6 +11,7 @@ from kernmem.hardware.aarch64.entry import Granule64K
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.aarch64.simulated import SimulatedAarch64
+from kernmem.hardware.boot import aarch64_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.peripherals import Bus, Peripheral, Pl011
 from kernmem.language import Image, Target
@@ -31,7 +32,7 @@ def build(image: Image) -> Hardware:
         program=PROGRAM,
         ram=RAM,
         devices=(Region(UART, UART + 0x1_0000),),
-        linear=RAM,
+        linear=Region(0, RAM.end),
         segment=SEGMENT,
     )
     return Hardware(
@@ -56,4 +57,5 @@ LAB = HardwareDescription(
     stack_top=PROGRAM.end,
     simulated_mmu=SimulatedAarch64,
     peripherals=peripherals,
+    boot=aarch64_boot(cpu="cortex_a53", image_name="lab.img", entry_level=1),
 )
