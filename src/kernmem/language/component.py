@@ -160,7 +160,9 @@ class Component:
 
     def at(self, struct: type[S], address: VirtualAddress) -> S:
         """The reference to a struct at ``address``: a cast, nothing is checked."""
-        return cast(S, cast(Any, self._bound[struct])(address))
+        bound: Any = self._bound[struct]
+        reference: S = bound(address)
+        return reference
 
     def array_at(self, element: type[T], address: VirtualAddress) -> Array[T]:
         """Memory at ``address`` seen as an array; the caller knows where it ends."""

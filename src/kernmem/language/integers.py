@@ -32,6 +32,7 @@ _or = cast(Any, int.__or__)
 _xor = cast(Any, int.__xor__)
 _left = cast(Any, int.__lshift__)
 _right = cast(Any, int.__rshift__)
+_at_least = cast(Any, int.__ge__)
 
 
 def _overflow(operation: str, left: Any, right: Any, kind: type[Integer]) -> IntegerOverflow:
@@ -63,9 +64,11 @@ class Integer(_Int):
 
     def __new__(cls, value: int | Integer) -> Self:
         """Convert, checked: IntegerOverflow if ``value`` does not fit."""
-        if not 0 <= cast(int, value) <= cls.maximum:
+        number: Any = value
+        if not 0 <= number <= cls.maximum:
             raise _overflow("conversion", value, 0, cls)
-        return cast(Self, _new(cls, value))
+        converted: Self = _new(cls, number)
+        return converted
 
     if TYPE_CHECKING:  # inherited from int
 
@@ -85,7 +88,8 @@ class Integer(_Int):
         result = _add(self, other)
         if result > kind.maximum:
             raise _overflow("+", self, other, kind)
-        return cast(Self, _new(kind, result))
+        value: Self = _new(kind, result)
+        return value
 
     def __sub__(self, other: Self | int, /) -> Self:
         kind = type(self)
@@ -94,7 +98,8 @@ class Integer(_Int):
         result = _subtract(self, other)
         if result < 0:
             raise _overflow("-", self, other, kind)
-        return cast(Self, _new(kind, result))
+        value: Self = _new(kind, result)
+        return value
 
     def __mul__(self, other: Self | int, /) -> Self:
         kind = type(self)
@@ -103,58 +108,67 @@ class Integer(_Int):
         result = _multiply(self, other)
         if result > kind.maximum:
             raise _overflow("*", self, other, kind)
-        return cast(Self, _new(kind, result))
+        value: Self = _new(kind, result)
+        return value
 
     def __floordiv__(self, other: Self | int, /) -> Self:
         kind = type(self)
         _require(kind, other, "//")
         if other == 0:
             raise _overflow("//", self, other, kind)
-        return cast(Self, _new(kind, _divide(self, other)))
+        value: Self = _new(kind, _divide(self, other))
+        return value
 
     def __mod__(self, other: Self | int, /) -> Self:
         kind = type(self)
         _require(kind, other, "%")
         if other == 0:
             raise _overflow("%", self, other, kind)
-        return cast(Self, _new(kind, _modulo(self, other)))
+        value: Self = _new(kind, _modulo(self, other))
+        return value
 
     def __and__(self, other: Self | int, /) -> Self:
         kind = type(self)
         _require(kind, other, "&")
-        return cast(Self, _new(kind, _and(self, other)))
+        value: Self = _new(kind, _and(self, other))
+        return value
 
     def __or__(self, other: Self | int, /) -> Self:
         kind = type(self)
         _require(kind, other, "|")
-        return cast(Self, _new(kind, _or(self, other)))
+        value: Self = _new(kind, _or(self, other))
+        return value
 
     def __xor__(self, other: Self | int, /) -> Self:
         kind = type(self)
         _require(kind, other, "^")
-        return cast(Self, _new(kind, _xor(self, other)))
+        value: Self = _new(kind, _xor(self, other))
+        return value
 
     def __lshift__(self, count: Integer | int, /) -> Self:
         """Shift left; an error if a set bit is lost or ``count`` reaches the width."""
         kind = type(self)
-        if cast(int, count) >= kind.bits:
+        if _at_least(count, kind.bits):
             raise _overflow("<<", self, count, kind)
         result = _left(self, count)
         if result > kind.maximum:
             raise _overflow("<<", self, count, kind)
-        return cast(Self, _new(kind, result))
+        value: Self = _new(kind, result)
+        return value
 
     def __rshift__(self, count: Integer | int, /) -> Self:
         """Shift right; an error if ``count`` reaches the width (undefined in C)."""
         kind = type(self)
-        if cast(int, count) >= kind.bits:
+        if _at_least(count, kind.bits):
             raise _overflow(">>", self, count, kind)
-        return cast(Self, _new(kind, _right(self, count)))
+        value: Self = _new(kind, _right(self, count))
+        return value
 
     def __invert__(self) -> Self:
         """All bits of the width flipped."""
         kind = type(self)
-        return cast(Self, _new(kind, _xor(self, kind.maximum)))
+        value: Self = _new(kind, _xor(self, kind.maximum))
+        return value
 
     # A build-time number on the left takes the width of the right operand.
     def __radd__(self, other: int, /) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 from kernmem.language.errors import IntegerOverflow, KernelPanic
 from kernmem.language.integers import Integer, PhysicalAddress, VirtualAddress, u32
@@ -50,7 +50,9 @@ def highest_bit(value: Integer) -> u32:
 
 def address_of(place: Struct | Array[Any]) -> VirtualAddress:
     """The virtual address of what a reference or an array refers to."""
-    return VirtualAddress(place.address if isinstance(place, Array) else cast(int, place))
+    number: Any = place.address if isinstance(place, Array) else place
+    address: VirtualAddress = int.__new__(VirtualAddress, number)  # type: ignore[type-var]
+    return address
 
 
 def linear(address: PhysicalAddress) -> VirtualAddress:

@@ -88,7 +88,7 @@ class Array(Generic[T]):
     def __setitem__(self, index: Integer | int, value: T) -> None:
         if type(value) is not self._element:
             raise TypeError(f"{value!r} must be {self._element.__name__}")
-        self._store(self._at(index), cast(int, value))
+        self._store(self._at(index), int(value))
 
     def _at(self, index: Integer | int) -> int:
         position = int(index)

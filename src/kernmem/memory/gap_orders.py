@@ -72,16 +72,26 @@ class LengthTree(GapTree):
         gap.balances = gap.balances & 0xF0 | lean
 
     @kernel
+    def precedes(self, gap: Gap, other: Gap) -> bool:
+        """Whether ``gap`` stands before ``other`` in the order of the tree."""
+        length = gap_length(gap)
+        other_length = gap_length(other)
+        return length < other_length or (
+            length == other_length and address_of(gap) < address_of(other)
+        )
+
+    @kernel
     def insert(self, gap: Gap) -> None:
         """Add ``gap``; O(log n)."""
         length = gap_length(gap)
+        gap_start = address_of(gap)
         parent: Gap | None = None
         side = LEFT
         below = self.tree.root
         while below is not None:
             parent = below
             other = gap_length(below)
-            side = length < other or (length == other and address_of(gap) < address_of(below))
+            side = length < other or (length == other and gap_start < address_of(below))
             below = self.child(below, side)
         self.link(gap, parent, side)
 
@@ -142,6 +152,11 @@ class AddrTree(GapTree):
     def set_lean(self, gap: Gap, lean: u8) -> None:
         """Set how ``gap`` leans."""
         gap.balances = gap.balances & 0x0F | lean << 4
+
+    @kernel
+    def precedes(self, gap: Gap, other: Gap) -> bool:
+        """Whether ``gap`` stands before ``other`` in the order of the tree."""
+        return address_of(gap) < address_of(other)
 
     @kernel
     def last_before(self, address: VirtualAddress) -> Gap | None:

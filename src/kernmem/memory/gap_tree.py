@@ -70,6 +70,11 @@ class GapTree(Component):
         raise NotImplementedError
 
     @kernel
+    def precedes(self, gap: Gap, other: Gap) -> bool:
+        """Whether ``gap`` stands before ``other`` in the order of the tree."""
+        raise NotImplementedError
+
+    @kernel
     def refresh(self, gap: Gap) -> None:
         """Recompute what ``gap`` says of its subtree, after its children changed."""
 

@@ -68,15 +68,7 @@ class KernelSegment(Component):
         table = self.virtual.create_pagetable()
         if table is None:
             return PagetableStatus.OUT_OF_MEMORY
-        status = self._map_image(table)
-        for device in self.devices:
-            if status == PagetableStatus.OK:
-                status = self.virtual.pagetable_map_linear(
-                    table,
-                    VirtualAddress(device.start),
-                    VirtualAddress(device.end),
-                    Mapping.DEVICE | Mapping.NO_EXECUTE,
-                )
+        status = self.map_kernel(table)
         if status != PagetableStatus.OK:
             self.virtual.delete_pagetable(table)
             return status
@@ -86,14 +78,26 @@ class KernelSegment(Component):
         self.info.segment_limit = VirtualAddress(self.segment_limit)
         return PagetableStatus.OK
 
-    @kernel
-    def _map_image(self, table: PhysicalAddress) -> PagetableStatus:
-        """Map the kernel image, in whole pages."""
+    @api
+    def map_kernel(self, pagetable: PhysicalAddress) -> PagetableStatus:
+        """Map what every space that the kernel runs in needs: its image and the peripherals.
+
+        The image is mapped in whole pages.  After a failure some of it may be mapped.
+        """
         start = VirtualAddress(self.program_start - self.program_start % self.page_length)
         last = linear(self.physical.info.program_end) + (self.page_length - 1)
-        return self.virtual.pagetable_map_linear(
-            table, start, last - last % self.page_length, Mapping.KERNEL
+        status = self.virtual.pagetable_map_linear(
+            pagetable, start, last - last % self.page_length, Mapping.KERNEL
         )
+        for device in self.devices:
+            if status == PagetableStatus.OK:
+                status = self.virtual.pagetable_map_linear(
+                    pagetable,
+                    VirtualAddress(device.start),
+                    VirtualAddress(device.end),
+                    Mapping.DEVICE | Mapping.NO_EXECUTE,
+                )
+        return status
 
     @api
     def enable_kernel_segment(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernmem.language import Component, Image, api, panic
 from kernmem.memory.architecture import Hardware
+from kernmem.memory.heap_check import HeapCheck
 from kernmem.memory.kernel_heap import KernelHeap
 from kernmem.memory.kernel_segment import KernelSegment
 from kernmem.memory.linear_space import LinearSpace
@@ -15,7 +16,7 @@ from kernmem.memory.virtual import PagetableStatus, VirtualMemory
 class MemoryManager(Component):
     """Pages, page tables, the linear space, the kernel segment and the heap, each on the last."""
 
-    c_module = "kernelheap"
+    c_module = "memorymanager"
 
     def __init__(self, image: Image, hardware: Hardware, profile: Profile) -> None:
         super().__init__(image)
@@ -27,6 +28,7 @@ class MemoryManager(Component):
             image, self.physical, self.virtual, self.linear_space, memory_map
         )
         self.kernel_heap = KernelHeap(image, self.kernel_segment, profile)
+        self.heap_check = HeapCheck(image, self.kernel_heap)
 
     @api
     def init_memory(self) -> None:
