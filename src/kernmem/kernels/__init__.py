@@ -1,0 +1,1 @@
+"""Kernels in kernel Python, built on the memory manager."""
