@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.simulation import SimulatedMmu, SimulatedRam
 from kernmem.language import Image, Target
@@ -28,6 +29,7 @@ class HardwareDescription:
         stack_top: where the model's stack begins, going down; the end of the window.
         simulated_mmu: makes the MMU of the model machine.
         peripherals: makes the devices that a simulator must provide.
+        boot: how an image is built, and how the firmware enters it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class HardwareDescription:
     stack_top: int
     simulated_mmu: Callable[[SimulatedRam, Region], SimulatedMmu]
     peripherals: Callable[[Bus], tuple[Peripheral, ...]]
+    boot: Boot
 
     def __post_init__(self) -> None:
         if not self.program_start <= self.statics_base < self.stack_top <= self.program_end:

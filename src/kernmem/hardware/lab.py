@@ -57,5 +57,5 @@ LAB = HardwareDescription(
     stack_top=PROGRAM.end,
     simulated_mmu=SimulatedAarch64,
     peripherals=peripherals,
-    boot=aarch64_boot(cpu="cortex_a53", image_name="lab.img", entry_level=1),
+    boot=aarch64_boot(image_name="lab.img", entry_level=1),
 )

@@ -10,6 +10,7 @@ from kernmem.hardware.aarch64.entry import Granule64K
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.aarch64.simulated import SimulatedAarch64
+from kernmem.hardware.boot import aarch64_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.peripherals import Bus, Peripheral, Pl011, VideoCoreMailbox
 from kernmem.language import (
@@ -136,4 +137,9 @@ RPI3 = HardwareDescription(
     stack_top=PROGRAM.end,
     simulated_mmu=SimulatedAarch64,
     peripherals=peripherals,
+    boot=aarch64_boot(
+        image_name="kernel8.img",  # the firmware's name for a 64-bit kernel
+        entry_level=2,
+        qemu=("qemu-system-aarch64", "-M", "raspi3b"),
+    ),
 )

@@ -1,0 +1,63 @@
+/* The little C that every kernel image needs, whatever its processor. */
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "format.h"
+#include "freestanding.h"
+
+/* The prober's and the exception handler's variables, for images whose board declares none. */
+__attribute__((weak)) uint64_t fault_expected, fault_syndrome, fault_address;
+
+/* An image that is only there to be called into has nothing to do of its own. */
+__attribute__((weak)) void kernel_main(void);
+void kernel_main(void)
+{
+}
+
+_Noreturn void kernmem_stop(uint32_t status)
+{
+    kernmem_exit(status);
+    for (;;) { /* the board has no way out */
+    }
+}
+
+void kernmem_print(const char *format, ...)
+{
+    va_list values;
+
+    va_start(values, format);
+    kernmem_format(format, values);
+    va_end(values);
+}
+
+_Noreturn void kernmem_panic(const char *format, ...)
+{
+    va_list values;
+
+    kernmem_print("panic: ");
+    va_start(values, format);
+    kernmem_format(format, values);
+    va_end(values);
+    kernmem_put('\n');
+    kernmem_stop(1);
+}
+
+/* Compilers call these even from freestanding code, for what it copies and clears. */
+
+void *memset(void *start, int byte, size_t length)
+{
+    for (uint8_t *to = start; length > 0; length--)
+        *to++ = (uint8_t)byte;
+    return start;
+}
+
+void *memcpy(void *restrict start, const void *restrict source, size_t length)
+{
+    const uint8_t *from = source;
+
+    for (uint8_t *to = start; length > 0; length--)
+        *to++ = *from++;
+    return start;
+}

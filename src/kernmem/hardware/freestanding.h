@@ -1,0 +1,18 @@
+/* What a kernel image brings besides the generated C: text on the console, and an end. */
+
+#ifndef KERNMEM_FREESTANDING_H
+#define KERNMEM_FREESTANDING_H
+
+#include <stdint.h>
+
+/* The two hooks of the generated C, which declares them itself in kernmem_base.h. */
+_Noreturn void kernmem_panic(const char *format, ...);
+void kernmem_print(const char *format, ...);
+
+/* Leave the machine with an exit status, as the board does it. */
+void kernmem_exit(uint32_t status);
+
+/* The same, and wait for ever if it cannot be left. */
+_Noreturn void kernmem_stop(uint32_t status);
+
+#endif

@@ -1,0 +1,53 @@
+"""C that runs in this process: compiled on first use, cached, loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from kernmem.machine.errors import MachineError
+from kernmem.machine.toolchain import (
+    Compiler,
+    cache_directory,
+    digest,
+    link,
+    replace_file,
+    toolchain_version,
+)
+
+NATIVE_FLAGS = (
+    "-std=gnu11",
+    "-O2",
+    "-g",
+    "-fPIC",
+    "-fno-sanitize=all",
+    "-fno-stack-protector",
+)
+
+
+def shared_object(sources: Mapping[str, str], flags: tuple[str, ...] = ()) -> Path:
+    """Compile C files (name -> text) to a shared object; what did not change is not made again.
+
+    It is linked without the C library: the process that loads it has one already.
+    """
+    if not sys.platform.startswith("linux"):
+        raise MachineError(f"C is run in this process on Linux only, not on {sys.platform}")
+    compiler = Compiler((*NATIVE_FLAGS, *flags))
+    texts = (f"{name}\0{text}" for name, text in sorted(sources.items()))
+    key = digest(toolchain_version(), *compiler.flags, *texts)
+    path = cache_directory() / "shared" / f"{key}.so"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        objects = compiler.compile(sources)
+        made = path.with_name(f"{key}.new.so")
+        link(("-shared", "--build-id=none"), objects.values(), made)
+        replace_file(path, made.read_bytes())
+        made.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path) -> ctypes.CDLL:
+    """Load a shared object into this process."""
+    return ctypes.CDLL(str(path))

@@ -1,0 +1,183 @@
+"""What an ELF file says about itself: symbols, sections, and how deep the stack can get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elftools.elf.elffile import ELFFile
+
+from kernmem.language import KernmemError
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A function or variable of an image.
+
+    Attributes:
+        address: in the machine, virtual and physical alike.
+        size: in bytes; 0 if it is only a label.
+        kind: ``"function"``, ``"variable"`` or ``"label"``.
+    """
+
+    name: str
+    address: int
+    size: int
+    kind: str
+
+
+_KINDS = {"STT_FUNC": "function", "STT_OBJECT": "variable"}
+
+
+def read_symbols(path: Path) -> dict[str, Symbol]:
+    """The symbols of an ELF file by name, those of its own bookkeeping left out."""
+    with path.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        symbols = {}
+        for entry in table.iter_symbols():
+            bind, kind = entry["st_info"]["bind"], entry["st_info"]["type"]
+            if not entry.name or entry.name.startswith("$") or entry["st_shndx"] == "SHN_UNDEF":
+                continue
+            if kind == "STT_FILE" or (bind == "STB_LOCAL" and kind == "STT_NOTYPE"):
+                continue
+            symbols[entry.name] = Symbol(
+                entry.name, entry["st_value"], entry["st_size"], _KINDS.get(kind, "label")
+            )
+        return symbols
+
+
+def section_sizes(path: Path) -> dict[str, int]:
+    """Bytes of each section that takes memory at run time."""
+    with path.open("rb") as file:
+        return {
+            section.name: section["sh_size"]
+            for section in ELFFile(file).iter_sections()
+            if section["sh_flags"] & 2 and section["sh_size"]  # SHF_ALLOC
+        }
+
+
+def raw_image(path: Path) -> tuple[int, bytes]:
+    """The address and the bytes that a firmware would load: the ELF file without its wrapping."""
+    with path.open("rb") as file:
+        segments = [
+            (segment["p_paddr"], segment.data())
+            for segment in ELFFile(file).iter_segments()
+            if segment["p_type"] == "PT_LOAD" and segment["p_filesz"]
+        ]
+    start = min(address for address, _ in segments)
+    image = bytearray(max(address + len(data) for address, data in segments) - start)
+    for address, data in segments:
+        image[address - start : address - start + len(data)] = data
+    return start, bytes(image)
+
+
+def code_sizes(objects: Mapping[str, Path], linked: Mapping[str, Symbol]) -> dict[str, int]:
+    """Bytes of code that each object contributes to an image, unused functions left out."""
+    sizes = {}
+    for name, path in objects.items():
+        with path.open("rb") as file:
+            table = ELFFile(file).get_section_by_name(".symtab")
+            sizes[name] = sum(
+                entry["st_size"]
+                for entry in table.iter_symbols()
+                if entry["st_info"]["type"] == "STT_FUNC"
+                and entry["st_shndx"] != "SHN_UNDEF"
+                and entry.name in linked
+            )
+    return sizes
+
+
+# The deepest stack ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StackUse:
+    """How deep the stack can get below one function.
+
+    Attributes:
+        bytes: of all frames on the deepest path.
+        path: the functions on it, outermost first.
+    """
+
+    bytes: int
+    path: tuple[str, ...]
+
+
+class StackError(KernmemError):
+    """The stack of an image has no bound that can be read from its code."""
+
+
+def stack_use(path: Path) -> dict[str, StackUse]:
+    """The deepest stack below each function of an AArch64 image, from its machine code.
+
+    The compiler leaves the size of every frame in ``.stack_sizes`` (clang's
+    ``-fstack-size-section``); the calls are the ``bl`` instructions, and the ``b`` that leave a
+    function.  StackError names a cycle, or a call through a register.
+    """
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        frames = _frames(elf)
+        text = elf.get_section_by_name(".text")
+        start, code = text["sh_addr"], text.data()
+    functions = {
+        symbol.address: symbol
+        for symbol in read_symbols(path).values()
+        if symbol.kind == "function" and symbol.size and symbol.address in frames
+    }
+    calls = {
+        symbol.name: _calls(symbol, start, code, functions) for symbol in functions.values()
+    }
+    sizes = {functions[address].name: size for address, size in frames.items()}
+    results: dict[str, StackUse] = {}
+
+    def visit(name: str, above: tuple[str, ...]) -> StackUse:
+        if name in above:
+            raise StackError(f"the stack has no bound: {' -> '.join((*above, name))} is recursion")
+        if name not in results:
+            below = [visit(callee, (*above, name)) for callee in calls[name]]
+            deepest = max(below, key=lambda use: use.bytes, default=StackUse(0, ()))
+            results[name] = StackUse(sizes[name] + deepest.bytes, (name, *deepest.path))
+        return results[name]
+
+    for name in calls:
+        visit(name, ())
+    return results
+
+
+def _frames(elf: Any) -> dict[int, int]:
+    """Function address -> frame bytes: pairs of a 64-bit address and a ULEB128 number."""
+    data = elf.get_section_by_name(".stack_sizes").data()
+    frames = {}
+    at = 0
+    while at < len(data):
+        address = int.from_bytes(data[at : at + 8], "little")
+        at += 8
+        size = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        frames[address] = size
+    return frames
+
+
+def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symbol]) -> set[str]:
+    """The names of the functions that ``symbol`` calls or ends in."""
+    callees = set()
+    for address in range(symbol.address, symbol.address + symbol.size, 4):
+        word = int.from_bytes(code[address - start : address - start + 4], "little")
+        if word & 0xFFFFFC1F in (0xD63F0000, 0xD61F0000):  # blr, br
+            raise StackError(f"the stack has no bound: {symbol.name} calls through a register")
+        if word & 0x7C000000 == 0x14000000:  # bl, b: a signed number of words in 26 bits
+            distance = ((word & 0x3FFFFFF) ^ 0x2000000) - 0x2000000
+            target = address + 4 * distance
+            inside = symbol.address <= target < symbol.address + symbol.size
+            if target in functions and (not inside or word >> 31):
+                callees.add(functions[target].name)
+    return callees
+

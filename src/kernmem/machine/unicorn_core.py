@@ -1,0 +1,331 @@
+"""One image on one core in Unicorn: run to its end, or called function by function.
+
+It starts the image as the firmware would.  :meth:`UnicornCore.run` lets it run to its end;
+:meth:`UnicornCore.boot` stops it before ``kernel_main``, after which :meth:`UnicornCore.call`
+calls one function after another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from unicorn import UC_HOOK_BLOCK, UC_HOOK_CODE, UC_HOOK_INTR, UcError
+from unicorn import arm64_const as arm64
+from unicorn.unicorn_py3.unicorn import uclib
+
+from kernmem.hardware.aarch64.syndrome import is_abort
+from kernmem.hardware.simulation import MachineExit
+from kernmem.language import KernelPanic, KernmemError
+from kernmem.machine.console import Console
+from kernmem.machine.errors import MachineError, MachineTimeout
+from kernmem.machine.image import BuiltImage
+from kernmem.machine.native import load, shared_object
+from kernmem.machine.text import format_text
+from kernmem.machine.unicorn_board import UnicornBoard
+from kernmem.machine.unicorn_cpu import SEMIHOSTING, UNDEFINED, Cpu
+
+SYS_EXIT_EXTENDED = 0x20  # semihosting (Arm IHI 0088): a reason and a status follow
+PAINT = 0xA5
+"""What the stack is filled with, to see later how much of it was used."""
+
+
+class Counter(ctypes.Structure):
+    """``struct counter`` of ``unicorn_count.c``."""
+
+    _fields_ = [
+        ("instructions", ctypes.c_uint64),
+        ("blocks", ctypes.c_uint64),
+        ("deadline", ctypes.c_int64),
+        ("expired", ctypes.c_uint64),
+        ("stop", ctypes.c_void_p),
+    ]
+
+
+@dataclass
+class Calls:
+    """The instructions that the calls of one function took."""
+
+    count: int = 0
+    instructions: int = 0
+    worst: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Instructions a call."""
+        return self.instructions / self.count if self.count else 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A stopped machine: its registers and its RAM."""
+
+    context: Any
+    ram: tuple[dict[int, bytes], ...]
+
+
+class UnicornCore:
+    """One kernel image on one simulated core.
+
+    Attributes:
+        built: the image.
+        console: what the kernel has written.
+        calls: instructions by function called.
+        seconds: how long a run or a call may take.
+    """
+
+    def __init__(
+        self,
+        built: BuiltImage,
+        *,
+        sink: Callable[[str], None] | None = None,
+        seconds: float = 60.0,
+    ) -> None:
+        self.built = built
+        self.console = Console(sink)
+        self.seconds = seconds
+        self.calls: dict[str, Calls] = {}
+        self.cpu = Cpu(built.hardware.boot.entry_level)
+        self._engine = self.cpu.uc
+        self._board = UnicornBoard(self._engine, built.hardware, self.console)
+        self._counter = Counter(stop=ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value)
+        self._calling = False
+        self._status: int | None = None
+        self._error: KernmemError | None = None
+        self._install_hooks()
+        self._load_image()
+
+    # Running ---------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run the image from its first instruction; returns its exit status."""
+        self._start_at_reset()
+        self._go(self.built.hardware.program_start, self._symbol("park"), "the kernel")
+        self.console.flush()
+        if self._status is None:
+            raise MachineError(f"the kernel stopped at {self.cpu.pc:#x} without an exit status")
+        return self._status
+
+    def boot(self) -> None:
+        """Run the boot code, up to the call of ``kernel_main``; then functions may be called."""
+        self._start_at_reset()
+        ready = self._symbol("kernmem_ready")
+        self._go(self.built.hardware.program_start, ready, "the boot code")
+        if self.cpu.pc != ready:
+            raise MachineError(f"the boot code stopped at {self.cpu.pc:#x}, not at {ready:#x}")
+        self._paint_stack()
+        self._calling = True
+
+    def call(self, name: str, *words: int) -> int:
+        """Call a kernel function; arguments and result are machine words.
+
+        Raises KernelPanic, PageFault, MachineExit, MachineTimeout.  After any of them the kernel
+        is as it was left; the next call starts on an empty stack.
+        """
+        if not self._calling:
+            raise MachineError("call boot() first: the kernel has no stack yet")
+        if len(words) > 8:
+            raise MachineError(f"{name}: only 8 arguments go into registers")
+        write = self._engine.reg_write
+        for number, word in enumerate(words):
+            write(arm64.UC_ARM64_REG_X0 + number, word)
+        done = self._symbol("kernmem_done")
+        write(arm64.UC_ARM64_REG_SP, self._symbol("__stack_top"))
+        write(arm64.UC_ARM64_REG_X30, done)
+        before = self._counter.instructions
+        try:
+            self._go(self._symbol(name), done, name)
+        finally:
+            self._count(name, self._counter.instructions - before)
+        if self._status is not None:
+            status, self._status = self._status, None
+            raise MachineExit(status)
+        if self.cpu.pc != done:
+            raise MachineError(f"{name} stopped at {self.cpu.pc:#x} and did not return")
+        return int(self._engine.reg_read(arm64.UC_ARM64_REG_X0))
+
+    def _count(self, name: str, instructions: int) -> None:
+        calls = self.calls.setdefault(name, Calls())
+        calls.count += 1
+        calls.instructions += instructions
+        calls.worst = max(calls.worst, instructions)
+
+    def _go(self, start: int, stop: int, what: str) -> None:
+        self._counter.deadline = time.monotonic_ns() + int(self.seconds * 1e9)
+        self._counter.expired = 0
+        try:
+            self._engine.emu_start(start, stop)
+        except UcError as error:
+            raise MachineError(
+                f"{what} met what no exception describes at {self.cpu.pc:#x}: {error}"
+            ) from error
+        if self._error is not None:
+            failed, self._error = self._error, None
+            raise failed
+        if self._counter.expired:
+            raise MachineTimeout(what, self.seconds)
+
+    # Memory ----------------------------------------------------------------------------------
+
+    def load(self, address: int, length: int) -> bytes:
+        """Bytes at a virtual address, through the kernel's current tables."""
+        return b"".join(
+            self.load_physical(self.cpu.translate(at, "read"), size)
+            for at, size in _pieces(address, length)
+        )
+
+    def store(self, address: int, data: bytes) -> None:
+        """Store at a virtual address, through the kernel's current tables."""
+        for at, size in _pieces(address, len(data)):
+            physical = self.cpu.translate(at, "write")
+            self.store_physical(physical, data[at - address : at - address + size])
+
+    def load_physical(self, address: int, length: int) -> bytes:
+        """Bytes of RAM."""
+        return self._board.ram_at(address).read(address, length)
+
+    def store_physical(self, address: int, data: bytes) -> None:
+        """Store into RAM."""
+        self._board.ram_at(address).write(address, data)
+
+    def static(self, name: str) -> bytes:
+        """The bytes of a variable of the kernel."""
+        symbol = self.built.symbols[name]
+        return self.load_physical(symbol.address, symbol.size)
+
+    def snapshot(self) -> Snapshot:
+        """The whole machine, to come back to."""
+        ram = tuple(each.snapshot() for each in self._board.ram)
+        return Snapshot(self._engine.context_save(), ram)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make the machine what it was, console and counts aside."""
+        for ram, content in zip(self._board.ram, snapshot.ram, strict=True):
+            ram.restore(content)
+        self._engine.context_restore(snapshot.context)
+        self._engine.ctl_flush_tlb()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._calling = False
+        self._board.close()
+
+    def __enter__(self) -> UnicornCore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Figures ---------------------------------------------------------------------------------
+
+    @property
+    def instructions(self) -> int:
+        """All instructions executed so far."""
+        return int(self._counter.instructions)
+
+    def deepest_stack(self) -> int:
+        """Bytes of stack that the calls since :meth:`boot` have used at most."""
+        length = self.built.hardware.boot.stack_length
+        painted = self.load_physical(self._symbol("__stack_top") - length, length)
+        return len(painted.lstrip(bytes([PAINT])))
+
+    def _paint_stack(self) -> None:
+        length = self.built.hardware.boot.stack_length
+        self.store_physical(self._symbol("__stack_top") - length, bytes([PAINT]) * length)
+
+    # The inside ------------------------------------------------------------------------------
+
+    def _symbol(self, name: str) -> int:
+        return self.built.symbols[name].address
+
+    def _start_at_reset(self) -> None:
+        self._calling = False
+        self._status = None
+        self.cpu.reset(self.built.hardware.boot.entry_level)
+
+    def _load_image(self) -> None:
+        self.store_physical(self.built.hardware.program_start, self.built.image.read_bytes())
+
+    def _install_hooks(self) -> None:
+        handle = ctypes.c_size_t()
+        uclib.uc_hook_add(
+            self._engine._uch,
+            ctypes.byref(handle),
+            ctypes.c_int(UC_HOOK_BLOCK),
+            ctypes.cast(_count_block(), ctypes.c_void_p),
+            ctypes.byref(self._counter),
+            ctypes.c_uint64(1),  # begin after end: everywhere
+            ctypes.c_uint64(0),
+        )
+        self._engine.hook_add(UC_HOOK_INTR, self._on_exception)
+        panic = self._symbol("kernmem_panic")
+        self._engine.hook_add(UC_HOOK_CODE, self._on_panic, None, panic, panic)
+
+    def _on_exception(self, engine: Any, number: int, _: Any) -> None:
+        # The block was counted whole when it began; the rest of it is not executed.
+        if number == UNDEFINED and self.cpu.instruction(self.cpu.pc) == SEMIHOSTING:
+            self._semihosting()
+        elif self._calling and not self._expects_fault():
+            syndrome, _ = self.cpu.exception()
+            if is_abort(syndrome):
+                self._error = self.cpu.page_fault()
+            else:
+                self._error = MachineError(
+                    f"exception at {self.cpu.pc:#x} with syndrome {syndrome:#x}"
+                )
+            engine.emu_stop()
+        else:
+            self.cpu.enter_exception(number)
+
+    def _expects_fault(self) -> bool:
+        return any(self.load_physical(self._symbol("fault_expected"), 8))
+
+    def _semihosting(self) -> None:
+        """The call that ends the kernel: x0 the operation, x1 its block (reason, status)."""
+        operation = self._engine.reg_read(arm64.UC_ARM64_REG_X0)
+        if operation == SYS_EXIT_EXTENDED:
+            block = self.load(self._engine.reg_read(arm64.UC_ARM64_REG_X1), 16)
+            self._status = struct.unpack("<QQ", block)[1]
+        else:
+            self._error = MachineError(f"semihosting operation {operation:#x} is not provided")
+        self._engine.emu_stop()
+
+    def _on_panic(self, engine: Any, _address: int, _size: int, _: Any) -> None:
+        if not self._calling:
+            return  # the kernel prints it itself
+        stack = int(engine.reg_read(arm64.UC_ARM64_REG_SP))
+
+        def values() -> Any:  # AAPCS64: variadic arguments in x1 to x7, then on the stack
+            for register in range(arm64.UC_ARM64_REG_X1, arm64.UC_ARM64_REG_X7 + 1):
+                yield int(engine.reg_read(register))
+            for slot in range(stack, stack + 0x1000, 8):
+                yield int.from_bytes(self.load(slot, 8), "little")
+
+        text = self._text(int(engine.reg_read(arm64.UC_ARM64_REG_X0)))
+        self._error = KernelPanic(format_text(text, values(), self._text))
+        engine.emu_stop()
+
+    def _text(self, address: int) -> str:
+        data = bytearray()
+        while byte := self.load(address + len(data), 1)[0]:
+            data.append(byte)
+        return data.decode("utf-8", "replace")
+
+
+def _pieces(address: int, length: int) -> list[tuple[int, int]]:
+    """A range of virtual addresses, cut where a page may end."""
+    cuts = [address, *range(address - address % 0x1000 + 0x1000, address + length, 0x1000)]
+    ends = [*cuts[1:], address + length]
+    return [(start, end - start) for start, end in zip(cuts, ends, strict=True) if end > start]
+
+
+@lru_cache(maxsize=1)
+def _count_block() -> Any:
+    source = Path(__file__).with_name("unicorn_count.c")
+    return load(shared_object({source.name: source.read_text()})).count_block

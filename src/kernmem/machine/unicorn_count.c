@@ -1,0 +1,29 @@
+/* Called by Unicorn at the start of every block of instructions: counts them, keeps the time. */
+
+#include <stdint.h>
+#include <time.h>
+
+struct counter {
+    uint64_t instructions;          /* executed so far; every instruction has 4 bytes */
+    uint64_t blocks;
+    int64_t deadline;               /* CLOCK_MONOTONIC, in nanoseconds */
+    uint64_t expired;               /* set when the deadline has passed */
+    int (*stop)(void *engine);      /* uc_emu_stop */
+};
+
+void count_block(void *engine, uint64_t address, uint32_t size, struct counter *counter);
+
+void count_block(void *engine, uint64_t address, uint32_t size, struct counter *counter)
+{
+    (void)address;
+    counter->instructions += size / 4;
+    if (++counter->blocks % 0x10000 == 0) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec * 1000000000LL + now.tv_nsec > counter->deadline) {
+            counter->expired = 1;
+            counter->stop(engine);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+"""An AArch64 processor from the unicorn wheel, made to behave like one on a board.
+
+Unicorn is QEMU's processor without its boards.  It translates addresses by the guest's own
+tables, but never enters an exception: it calls a hook, which must do what the processor would
+have done (DDI 0487 D1.3.2).  Two registers that firmware sets are 0 in it, and with them the
+MMU would walk the tables in the 32-bit format.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from functools import lru_cache
+from typing import Any
+
+from unicorn import (
+    UC_ARCH_ARM64,
+    UC_HOOK_INTR,
+    UC_MODE_ARM,
+    UC_PROT_EXEC,
+    UC_PROT_READ,
+    UC_PROT_WRITE,
+    Uc,
+)
+from unicorn import arm64_const as arm64
+from unicorn.unicorn_py3.unicorn import uclib
+
+from kernmem.hardware.aarch64.syndrome import page_fault
+from kernmem.language import PageFault
+
+# System registers that Unicorn has no name for: (CRn, CRm, op0, op1, op2).
+SCTLR_EL1 = (1, 0, 3, 0, 0)
+TCR_EL1 = (2, 0, 3, 0, 2)
+SPSR_EL1 = (4, 0, 3, 0, 0)
+HCR_EL2 = (1, 1, 3, 4, 0)
+SCR_EL3 = (1, 1, 3, 6, 0)
+
+PSTATE = {1: 0x3C5, 2: 0x3C9, 3: 0x3CD}
+"""Processor state by exception level: its own stack, interrupts masked."""
+
+UNDEFINED, SUPERVISOR_CALL, PREFETCH_ABORT, DATA_ABORT = 1, 2, 3, 4
+"""Numbers of the exceptions, as the hook gets them (QEMU's target/arm/cpu.h)."""
+
+SEMIHOSTING = 0xD45E0000
+"""``hlt #0xf000``: a call to the debugger, which Unicorn reports as undefined."""
+
+uclib.uc_vmem_read.restype = ctypes.c_int
+uclib.uc_vmem_read.argtypes = [
+    ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
+]  # fmt: skip
+uclib.uc_vmem_translate.restype = ctypes.c_int
+uclib.uc_vmem_translate.argtypes = [
+    ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.POINTER(ctypes.c_uint64)
+]  # fmt: skip
+
+
+class Cpu:
+    """One core.  ``uc`` is the engine, for memory and hooks."""
+
+    def __init__(self, level: int) -> None:
+        self.uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
+        self.uc.ctl_set_cpu_model(arm64.UC_CPU_ARM64_A53)
+        self.reset(level)
+
+    def reset(self, level: int) -> None:
+        """Enter ``level`` as firmware does.
+
+        The order matters: only a write of a system register makes Unicorn look at PSTATE again.
+        """
+        self.uc.reg_write(arm64.UC_ARM64_REG_PSTATE, PSTATE[level])
+        self.write_system(SCR_EL3, 0x401 if level < 3 else 0)  # RW: below is AArch64; NS
+        self.write_system(HCR_EL2, 1 << 31 if level < 2 else 0)  # RW
+
+    def read_system(self, register: tuple[int, ...]) -> int:
+        """A system register by its encoding."""
+        return int(self.uc.reg_read(arm64.UC_ARM64_REG_CP_REG, register))
+
+    def write_system(self, register: tuple[int, ...], value: int) -> None:
+        """Set a system register by its encoding."""
+        self.uc.reg_write(arm64.UC_ARM64_REG_CP_REG, (*register, value))
+
+    @property
+    def pc(self) -> int:
+        """The address of the current instruction."""
+        return int(self.uc.reg_read(arm64.UC_ARM64_REG_PC))
+
+    # Memory as the running code sees it ----------------------------------------------------
+
+    def translate(self, address: int, access: str) -> int:
+        """The physical address behind a virtual one; PageFault if ``access`` is refused."""
+        protection = {"read": UC_PROT_READ, "write": UC_PROT_WRITE, "execute": UC_PROT_EXEC}
+        physical = ctypes.c_uint64()
+        if uclib.uc_vmem_translate(
+            self.uc._uch, address, protection[access], ctypes.byref(physical)
+        ):
+            raise PageFault(address, access, "refused by the MMU")
+        return physical.value
+
+    def instruction(self, address: int) -> int:
+        """The instruction at ``address``; 0 if it cannot be fetched."""
+        word = ctypes.c_uint32()
+        if uclib.uc_vmem_read(self.uc._uch, address, UC_PROT_EXEC, ctypes.byref(word), 4):
+            return 0
+        return word.value
+
+    # Exceptions ----------------------------------------------------------------------------
+
+    def exception(self) -> tuple[int, int]:
+        """In a hook: the syndrome and the address of the exception that is being raised."""
+        context = self.uc.context_save()
+        place = context.context.value + exception_offset()
+        syndrome, _, address = struct.unpack("<IIQ", ctypes.string_at(place, 16))
+        return syndrome, address
+
+    def page_fault(self) -> PageFault:
+        """In a hook: the abort that is being raised, as a Python exception."""
+        return page_fault(*self.exception())
+
+    def enter_exception(self, number: int) -> None:
+        """In a hook: do what the processor does on an exception to EL1 (DDI 0487 D1.3.2)."""
+        uc = self.uc
+        syndrome, address = self.exception()
+        state = int(uc.reg_read(arm64.UC_ARM64_REG_PSTATE))
+        uc.reg_write(arm64.UC_ARM64_REG_ESR_EL1, syndrome)
+        if number in (PREFETCH_ABORT, DATA_ABORT):
+            uc.reg_write(arm64.UC_ARM64_REG_FAR_EL1, address)
+        uc.reg_write(arm64.UC_ARM64_REG_ELR_EL1, self.pc)
+        own_stack = state & 1
+        if not own_stack:
+            uc.reg_write(arm64.UC_ARM64_REG_SP_EL0, uc.reg_read(arm64.UC_ARM64_REG_SP))
+            uc.reg_write(arm64.UC_ARM64_REG_SP, uc.reg_read(arm64.UC_ARM64_REG_SP_EL1))
+        uc.reg_write(arm64.UC_ARM64_REG_PSTATE, PSTATE[1])
+        self.write_system(SPSR_EL1, state)
+        from_el0 = not state >> 2 & 3
+        vector = 0x400 if from_el0 else 0x200 if own_stack else 0
+        uc.reg_write(arm64.UC_ARM64_REG_PC, uc.reg_read(arm64.UC_ARM64_REG_VBAR_EL1) + vector)
+
+
+@lru_cache(maxsize=1)
+def exception_offset() -> int:
+    """Where a saved context holds syndrome (u32), status (u32) and address (u64) of an exception.
+
+    No register shows them and the place differs between versions.  So one known fault is made
+    on a scratch processor, and its syndrome and address are looked for.
+    """
+    code, table, address = 0x10000, 0x12000, 0x5_A5A0_1230
+    cpu = Cpu(level=1)
+    cpu.uc.mem_map(code, 0x3000)
+    cpu.uc.mem_write(code, struct.pack("<I", 0xF9400001))  # ldr x1, [x0]
+    cpu.uc.mem_write(table, struct.pack("<Q", 0x401))  # the first gigabyte is itself
+    cpu.uc.reg_write(arm64.UC_ARM64_REG_TTBR0_EL1, table)
+    cpu.write_system(TCR_EL1, 25 | 1 << 23)  # 39 bits of address, 4 KiB; TTBR1 off
+    cpu.write_system(SCTLR_EL1, 0x30D00801)
+    cpu.uc.reg_write(arm64.UC_ARM64_REG_X0, address)
+    known = struct.pack("<I", 0x96000005)  # data abort, translation fault, level 1
+    found: list[int] = []
+
+    def search(uc: Any, number: int, _: Any) -> None:
+        context = uc.context_save()
+        data = ctypes.string_at(context.context.value, context.size)
+        place = -1
+        while (place := data.find(known, place + 1)) >= 0:
+            if data[place + 8 : place + 16] == address.to_bytes(8, "little"):
+                found.append(place)
+        uc.emu_stop()
+
+    cpu.uc.hook_add(UC_HOOK_INTR, search)
+    cpu.uc.emu_start(code, 0, count=2)
+    if len(found) != 1:
+        raise RuntimeError(
+            f"this version of unicorn does not show its faults ({len(found)} places found): "
+            "install unicorn 2.1.4"
+        )
+    return found[0]
