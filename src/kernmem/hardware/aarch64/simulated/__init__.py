@@ -1,0 +1,16 @@
+"""A strict simulation of the AArch64 MMU, written from the manual, not from the kernel's code.
+
+======================  ====================================================================
+:mod:`.regime`          what TCR_EL1 says, and what the bits of a descriptor mean under it
+:mod:`.walk`            the translation table walk, its faults and its permissions
+:mod:`.stale`           old values of entries that a walk may still use, and until when
+:mod:`.tables`          which pages are live tables, and the rules for changing them
+:mod:`.mmu`             registers, barriers, invalidations, address spaces
+======================  ====================================================================
+
+"DDI 0487" is the Arm Architecture Reference Manual for A-profile; "ASL" its pseudocode.
+"""
+
+from kernmem.hardware.aarch64.simulated.mmu import SimulatedAarch64
+
+__all__ = ["SimulatedAarch64"]

@@ -1,0 +1,334 @@
+"""The tables of the address space in use, and the rules for changing them while they are.
+
+Everything that a walk could reach is assumed to be cached at once, and to stay (DDI 0487,
+D8.16.1: translations may be cached at any time, speculatively); so what counts is not which
+translations were used, but which descriptors have an old value that may still be in a TLB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import numpy
+
+from kernmem.hardware.aarch64.simulated.regime import (
+    NOT_GLOBAL,
+    Kind,
+    Regime,
+    forbidden_change,
+    harmless_change,
+)
+from kernmem.hardware.aarch64.simulated.stale import Invalidation, Stale, Step
+from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
+from kernmem.language import ModelViolation
+from kernmem.memory.architecture import Region
+
+
+@dataclass
+class Table:
+    """A live table.
+
+    Attributes:
+        base: its physical address.
+        start: the first virtual address that it translates.
+        parent: the place of the descriptor that leads to it; None for the root.
+        linked: False once that descriptor leads elsewhere, but walks may still come here.
+    """
+
+    base: int
+    length: int
+    level: int
+    start: int
+    parent: int | None
+    linked: bool = True
+
+    @property
+    def chunks(self) -> range:
+        """The numbers of the chunks of RAM that it lies in."""
+        return range(self.base >> CHUNK_BITS, (self.base + self.length - 1 >> CHUNK_BITS) + 1)
+
+    def holds(self, place: int) -> bool:
+        """Whether a descriptor lies in it."""
+        return self.base <= place < self.base + self.length
+
+
+class LiveTables:
+    """The tables of one address space, and the old values that walks may still use.
+
+    Attributes:
+        by_chunk: the live table in each chunk of RAM.
+        unordered: the chunks that were stored to since the last DSB; the owner keeps it.
+    """
+
+    def __init__(
+        self,
+        ram: SimulatedRam,
+        program: Region,
+        regime: Regime,
+        root: int,
+        asid: int,
+        unordered: AbstractSet[int],
+    ) -> None:
+        self.ram = ram
+        self.program = program
+        self.regime = regime
+        self.root = root
+        self.asid = asid
+        self.unordered = unordered
+        self.by_base: dict[int, Table] = {}
+        self.by_chunk: dict[int, Table] = {}
+        self.stale: dict[int, list[Stale]] = {}
+        length = regime.root_length
+        if root % length:
+            raise ModelViolation(
+                "ROOT_ALIGN", f"the root table {root:#x} must be a multiple of {length:#x}"
+            )
+        for table in self._reachable(Table(root, length, regime.start_level, 0, None)):
+            self._check_visible(table, "NEW_NOT_VISIBLE", "DSB ISHST before the switch")
+            self._watch(table)
+
+    def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
+        """What a walk may read at ``place``: what memory holds, then old values."""
+        current = (int.from_bytes(self.ram.peek(place, 8), "little"), None)
+        stale = self.stale.get(place)
+        if stale is None:
+            return (current,)
+        return [current, *((each.old, each) for each in stale)]
+
+    # Maintenance --------------------------------------------------------------------------
+
+    def _all(self) -> Iterator[Stale]:
+        for values in self.stale.values():
+            yield from values
+
+    def order(self) -> None:
+        """A DSB of any kind."""
+        for each in self._all():
+            each.order()
+
+    def complete(self, domain: str) -> None:
+        """A DSB for loads and stores."""
+        for each in self._all():
+            each.complete(domain)
+
+    def invalidate(self, operation: Invalidation) -> None:
+        """A TLBI."""
+        for each in self._all():
+            each.invalidate(operation)
+
+    def synchronize(self) -> None:
+        """An ISB: old values that are gone everywhere else are gone for good."""
+        for place, values in list(self.stale.items()):
+            left = [each for each in values if not each.synchronizable]
+            if left:
+                self.stale[place] = left
+            else:
+                del self.stale[place]
+            for each in values:
+                if each.synchronizable and each.table is not None:
+                    self._release(each.table)
+
+    def _release(self, base: int) -> None:
+        """Stop watching a table that no walk reaches any more, and those below it."""
+        table = self.by_base.get(base)
+        if table is None or table.linked:
+            return
+        for below in self._subtree(table):
+            del self.by_base[below.base]
+            for number in below.chunks:
+                del self.by_chunk[number]
+            for place in [place for place in self.stale if below.holds(place)]:
+                del self.stale[place]
+
+    # Stores -------------------------------------------------------------------------------
+
+    def store(self, table: Table, physical: int, new: bytes) -> None:
+        """Hear of a store to a live table, before it is done; raise if it breaks a rule."""
+        old = self.ram.peek(physical, len(new))
+        if old == new:
+            return
+        if physical % 8 or len(new) % 8:
+            raise ModelViolation(
+                "TORN_ENTRY",
+                f"a store of {len(new)} bytes at {physical:#x} changes part of a descriptor of "
+                f"the live table {table.base:#x}: store all 8 bytes at once",
+            )
+        for offset in range(0, len(new), 8):
+            before = int.from_bytes(old[offset : offset + 8], "little")
+            after = int.from_bytes(new[offset : offset + 8], "little")
+            if before != after and table.holds(physical + offset):
+                self._change(table, physical + offset, before, after)
+
+    def _change(self, table: Table, place: int, old: int, new: int) -> None:
+        regime, level = self.regime, table.level
+        length = 1 << regime.shift(level)
+        start = table.start + (place - table.base) // 8 * length
+        what = (
+            f"storing {new:#x} over {old:#x} in the descriptor at {place:#x} "
+            f"(level {level}, for {start:#x} to {start + length:#x})"
+        )
+        self._check_frozen(table, what)
+        if regime.kind(new, level) is Kind.INVALID:
+            self._check_program(start, length, what)
+        if new & 1:
+            self._check_new(place, old, new, level, what)
+        if harmless_change(regime, old, new, level):
+            return
+        stale = Stale(
+            place=place,
+            level=level,
+            start=start,
+            length=length,
+            old=old,
+            new=new,
+            asid=self.asid,
+            cached=regime.cacheable(old, level),
+            is_global=regime.kind(old, level) is Kind.LEAF and not old & NOT_GLOBAL,
+        )
+        following = regime.next_table(new) if regime.kind(new, level) is Kind.TABLE else None
+        previous = None
+        if stale.cached and regime.kind(old, level) is Kind.TABLE:
+            previous = self.by_base.get(regime.next_table(old))
+        if following is not None and (previous is None or previous.base != following):
+            self._adopt(Table(following, 1 << regime.page_bits, level + 1, start, place), what)
+        if previous is not None:
+            stale.table = previous.base
+            stale.leaves = set(self._leaves(previous))
+            if previous.base != following:
+                for below in self._subtree(previous):
+                    below.linked = False
+        self.stale.setdefault(place, []).append(stale)
+
+    # The rules ----------------------------------------------------------------------------
+
+    def _check_frozen(self, table: Table, what: str) -> None:
+        """A table that was unlinked must be left alone until no walk can come through it."""
+        if table.linked:
+            return
+        for each in self._all():
+            if each.table is not None and any(
+                below is table for below in self._subtree(self.by_base[each.table])
+            ):
+                raise ModelViolation(
+                    "TABLE_FREED_LIVE",
+                    f"{what}, in the table {table.base:#x}, which was unlinked but is in use: "
+                    + each.violation("a walk").facts,
+                )
+
+    def _check_program(self, start: int, length: int, what: str) -> None:
+        """The code that runs, its stack and its variables must stay mapped."""
+        if start < self.program.end and self.program.start < start + length:
+            raise ModelViolation(
+                "SELF_UNMAP",
+                f"{what} unmaps the running program, {self.program.start:#x} to "
+                f"{self.program.end:#x}: change it from another address space",
+            )
+
+    def _check_new(self, place: int, old: int, new: int, level: int, what: str) -> None:
+        """Rules for storing a descriptor that claims to be valid."""
+        regime = self.regime
+        if regime.kind(new, level) is Kind.INVALID:
+            raise ModelViolation("BAD_LEVEL", f"{what}: that level cannot hold such a descriptor")
+        reserved = regime.reserved(new, level)
+        if reserved:
+            raise ModelViolation("RES0_SET", f"{what} sets reserved bits {reserved:#x}")
+        if regime.cacheable(old, level):
+            reason = forbidden_change(regime, old, new, level)
+            if reason is not None:
+                raise ModelViolation(
+                    "BBM_REQUIRED",
+                    f"{what}: {reason}, so both could be cached at once; break before make: "
+                    "store 0, DSB ISH, TLBI, DSB ISH, then store the new one (D8.17.1, R_DDMVT)",
+                )
+        for each in self.stale.get(place, ()):
+            if each.cached and each.step < Step.COMPLETE:
+                reason = forbidden_change(regime, each.old, new, level)
+                if reason is not None:
+                    raise ModelViolation(
+                        "BBM_MAKE_BEFORE_CLEAN",
+                        f"{what}: {reason}; " + each.violation("made before clean").facts,
+                    )
+
+    def _check_visible(self, table: Table, rule: str, missing: str) -> None:
+        for number in table.chunks:
+            if number in self.unordered:
+                raise ModelViolation(
+                    rule,
+                    f"the table {table.base:#x} (level {table.level}, from {table.start:#x}) can "
+                    f"be walked before the stores to it at {number << CHUNK_BITS:#x} are visible; "
+                    f"missing: {missing}",
+                )
+
+    # Tables -------------------------------------------------------------------------------
+
+    def _adopt(self, table: Table, what: str) -> None:
+        """A store links a table: it, and what is below it, become live."""
+        tables = list(self._reachable(table))
+        for each in tables:
+            known = self.by_base.get(each.base)
+            if known is not None:
+                raise ModelViolation(
+                    "DOUBLE_TABLE" if known.linked else "TABLE_FREED_LIVE",
+                    f"{what} links the table {each.base:#x}, which is in use already "
+                    f"for {known.start:#x}",
+                )
+            self._check_visible(
+                each, "TABLE_LINKED_UNINIT", "DSB ISHST between filling and linking the table"
+            )
+        for each in tables:
+            self._watch(each)
+
+    def _watch(self, table: Table) -> None:
+        self.by_base[table.base] = table
+        for number in table.chunks:
+            self.by_chunk[number] = table
+        self.ram.forget_writes()
+
+    def _reachable(self, table: Table) -> Iterator[Table]:
+        """``table`` and all tables below it, by what memory holds."""
+        yield table
+        if table.level == 3:
+            return
+        for place, start, entry in self._valid(table):
+            if self.regime.kind(entry, table.level) is Kind.TABLE and self.regime.cacheable(
+                entry, table.level
+            ):
+                base = self.regime.next_table(entry)
+                length = 1 << self.regime.page_bits
+                yield from self._reachable(Table(base, length, table.level + 1, start, place))
+
+    def _subtree(self, table: Table) -> list[Table]:
+        """``table`` and the live tables below it."""
+        found = [table]
+        for each in found:
+            found.extend(
+                below
+                for below in self.by_base.values()
+                if below.parent is not None and each.holds(below.parent)
+            )
+        return found
+
+    def _leaves(self, table: Table) -> Iterator[tuple[int, int]]:
+        """The translations below a table that may be cached: (start, length) of each."""
+        for each in self._subtree(table):
+            length = 1 << self.regime.shift(each.level)
+            for _, start, entry in self._valid(each):
+                if self.regime.kind(entry, each.level) is Kind.LEAF and self.regime.cacheable(
+                    entry, each.level
+                ):
+                    yield start, length
+            for stale in self._all():
+                if each.holds(stale.place) and stale.cached and stale.step < Step.INVALIDATING:
+                    if stale.table is None:
+                        yield stale.start, stale.length
+                    else:
+                        yield from stale.leaves
+
+    def _valid(self, table: Table) -> Iterator[tuple[int, int, int]]:
+        """The descriptors with bit 0 set: (place, first virtual address, value)."""
+        entries = numpy.frombuffer(self.ram.peek(table.base, table.length), "<u8")
+        shift = self.regime.shift(table.level)
+        for index in numpy.flatnonzero(entries & 1).tolist():
+            yield table.base + 8 * index, table.start + (index << shift), int(entries[index])
