@@ -174,10 +174,8 @@ class KernelHeap(Component):
         if self.first_fit:
             return self.by_addr.first_from(needed)
         if self.largest_fit:
-            longest = self.by_length.edge(RIGHT)
-            if longest is None or gap_length(longest) < needed:
-                return None
-            return longest
+            length = self.kernel_heap_largest_gap()
+            return self.by_length.shortest_from(length) if length >= needed else None
         return self.by_length.shortest_from(needed)
 
     @kernel
