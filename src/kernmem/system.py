@@ -1,0 +1,100 @@
+"""Machines by name: ``kernmem.boot("rpi3")`` gives one with its MMU on and its heap ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kernmem.memory.profile import Placement, Profile, spec, tuned
+
+if TYPE_CHECKING:
+    from kernmem.hardware import HardwareDescription
+    from kernmem.language import Component, Image
+    from kernmem.machine.port import Machine
+    from kernmem.memory.architecture import Hardware
+
+DEFAULT_HARDWARE = {"model": "rpi3", "host": "lab", "unicorn": "rpi3"}
+"""The hardware of each machine, if none is asked for: the host can only be the lab."""
+
+MACHINES = tuple(DEFAULT_HARDWARE)
+PROFILES = ("spec", "tuned")
+PLACEMENTS = tuple(placement.value for placement in Placement)
+
+
+def boot(
+    hardware: str | None = None,
+    machine: str = "model",
+    *,
+    profile: str = "tuned",
+    placement: str = "best",
+    no_void: bool = True,
+) -> Machine:
+    """Boot the memory manager: MMU on, in the kernel's space, an empty heap ready.
+
+    Args:
+        hardware: its name, ``"rpi3"`` or ``"lab"``; by default the Raspberry Pi 3, and on the
+            host machine the lab.
+        machine: ``"model"`` interprets the kernel, ``"host"`` runs it compiled in this process,
+            ``"unicorn"`` runs it compiled on a simulated processor.
+        profile: ``"tuned"`` for use, ``"spec"`` for the specification to the byte.
+        placement: which gap a buffer is placed in: ``"best"``, ``"first"`` or ``"largest"``.
+        no_void: whether the ``spec`` profile keeps every free space long enough for a gap.
+    """
+    description, choice = choose(hardware, machine), heap_profile(profile, placement, no_void)
+
+    def manager(image: Image, parts: Hardware) -> Component:
+        from kernmem.memory.manager import MemoryManager
+
+        return MemoryManager(image, parts, choice)
+
+    booted = make_machine(description, machine, manager)
+    booted.call("init_memory")
+    return booted
+
+
+def choose(hardware: str | None, machine: str) -> HardwareDescription:
+    """The hardware of a machine, by their names."""
+    from kernmem.hardware import find
+
+    _one_of("machine", machine, MACHINES)
+    description = find(hardware if hardware is not None else DEFAULT_HARDWARE[machine])
+    if machine == "host" and description.name != "lab":
+        raise ValueError(
+            f"the host machine must be the 'lab', not {description.name!r}: "
+            "a process has no memory to give at that board's addresses"
+        )
+    return description
+
+
+def heap_profile(profile: str, placement: str = "best", no_void: bool = True) -> Profile:
+    """The profile of the heap, by its name and parameters."""
+    _one_of("profile", profile, PROFILES)
+    _one_of("placement", placement, PLACEMENTS)
+    where = Placement(placement)
+    if profile == "spec":
+        return spec(where, no_void=no_void)
+    if not no_void:
+        raise ValueError("no_void must be True with the tuned profile: only spec has voids")
+    return tuned(where)
+
+
+def make_machine(
+    hardware: HardwareDescription,
+    machine: str,
+    make_kernel: Callable[[Image, Hardware], Component],
+) -> Machine:
+    """A machine of one kind with any kernel in it; nothing has run yet.
+
+    The machines are imported here, so that who uses the model needs no compiler.
+    """
+    from kernmem.machine.model import Model
+
+    _one_of("machine", machine, MACHINES)
+    if machine == "model":
+        return Model(hardware, make_kernel)
+    raise NotImplementedError(f"the {machine} machine cannot be booted by name yet: use 'model'")
+
+
+def _one_of(what: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise ValueError(f"{what} must be one of {', '.join(names)}, not {name!r}")

@@ -1,0 +1,176 @@
+"""Replay of a trace on a machine, through kmalloc and kfree.
+
+A reallocation is replayed as a free and an allocation.  What the heap could not give is not
+freed later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kernmem.language import KernmemError, address_of
+from kernmem.machine.port import Machine
+from kernmem.memory.gap import Buffer
+from kernmem.workload.trace import Op, Trace
+
+PROGRESS_EVERY = 2000
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a replay measured.
+
+    Attributes:
+        calls: of kmalloc and kfree.
+        failed: calls of kmalloc that gave NULL.
+        peak_live_bytes: the most that was live at once, in bytes asked for.
+        peak_heap_bytes: the most that the heap spanned, from its start to its end.
+        end_gaps: gaps that the heap has at the end.
+        end_live_bytes: bytes asked for that are live at the end.
+    """
+
+    calls: int
+    failed: int
+    peak_live_bytes: int
+    peak_heap_bytes: int
+    end_gaps: int
+    end_live_bytes: int
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One kmalloc of a replay.
+
+    Attributes:
+        id: the object of the trace.
+        offset: of its buffer from the start of the heap; None if the heap gave none.
+    """
+
+    id: int
+    offset: int | None
+
+
+class CorruptBuffer(KernmemError):
+    """A buffer does not hold what was written to it.
+
+    Attributes:
+        id: the object of the trace.
+        address: of the byte that changed.
+    """
+
+    def __init__(self, object_id: int, address: int, found: int, written: int) -> None:
+        super().__init__(
+            f"the buffer of id {object_id} was overwritten: {found:#04x} at {address:#x}, "
+            f"not {written:#04x}"
+        )
+        self.id = object_id
+        self.address = address
+
+
+def replay(
+    machine: Machine,
+    trace: Trace,
+    *,
+    limit: int | None = None,
+    check: bool = False,
+    progress: Callable[[int], None] | None = None,
+    on_allocation: Callable[[Allocation], None] | None = None,
+) -> ReplayResult:
+    """Replay a trace on a booted machine, whose heap should be empty.
+
+    Args:
+        limit: replay no more than the first ``limit`` records.
+        check: mark the first and last byte of every buffer, and verify them at its free.
+        progress: hears now and then how many records are done.
+        on_allocation: hears of every allocation.
+    """
+    return _Replay(machine, check, on_allocation).run(trace, limit, progress)
+
+
+class _Replay:
+    """The objects that are live, and what was measured so far."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        check: bool,
+        on_allocation: Callable[[Allocation], None] | None,
+    ) -> None:
+        self._machine = machine
+        self._check = check
+        self._on_allocation = on_allocation
+        self._info = machine.static("kernel_heap_info")
+        self._start = int(self._info.heap_start)
+        self._live: dict[int, tuple[Buffer, int]] = {}
+        self._calls = 0
+        self._failed = 0
+        self._live_bytes = 0
+        self._peak_live = 0
+        self._peak_heap = 0
+
+    def run(
+        self, trace: Trace, limit: int | None, progress: Callable[[int], None] | None
+    ) -> ReplayResult:
+        for record, (op, object_id, size) in enumerate(_records(trace, limit)):
+            if op != Op.ALLOCATE:
+                self._free(object_id)
+            if op != Op.FREE:
+                self._allocate(object_id, size)
+            if progress is not None and record % PROGRESS_EVERY == 0:
+                progress(record)
+        return ReplayResult(
+            calls=self._calls,
+            failed=self._failed,
+            peak_live_bytes=self._peak_live,
+            peak_heap_bytes=self._peak_heap,
+            end_gaps=int(self._info.gaps),
+            end_live_bytes=self._live_bytes,
+        )
+
+    def _allocate(self, object_id: int, size: int) -> None:
+        buffer = self._machine.kmalloc(size)
+        self._calls += 1
+        if buffer is None:
+            self._failed += 1
+        else:
+            self._live[object_id] = buffer, size
+            self._live_bytes += size
+            self._peak_live = max(self._peak_live, self._live_bytes)
+            self._peak_heap = max(self._peak_heap, int(self._info.heap_end) - self._start)
+            if self._check:
+                for address, mark in _marks(object_id, buffer, size):
+                    self._machine.store(address, mark, 1)
+        if self._on_allocation is not None:
+            offset = None if buffer is None else int(address_of(buffer)) - self._start
+            self._on_allocation(Allocation(object_id, offset))
+
+    def _free(self, object_id: int) -> None:
+        buffer, size = self._live.pop(object_id, (None, 0))
+        if buffer is None:
+            return
+        if self._check:
+            for address, mark in _marks(object_id, buffer, size):
+                found = self._machine.load(address, 1)
+                if found != mark:
+                    raise CorruptBuffer(object_id, address, found, mark)
+        self._machine.kfree(buffer)
+        self._calls += 1
+        self._live_bytes -= size
+
+
+def _records(trace: Trace, limit: int | None) -> Iterator[tuple[int, int, int]]:
+    """The records as plain integers, which Python is faster with."""
+    columns = (column[:limit].tolist() for column in (trace.op, trace.id, trace.size))
+    return zip(*columns, strict=True)
+
+
+def _marks(object_id: int, buffer: Buffer, size: int) -> tuple[tuple[int, int], ...]:
+    """The addresses that are marked in a buffer, and the marks.
+
+    Two odd factors make the marks of neighbours in id, and the two of one buffer, differ.
+    """
+    first = int(address_of(buffer))
+    if size == 1:
+        return ((first, object_id * 167 % 256),)
+    return (first, object_id * 167 % 256), (first + size - 1, (object_id * 89 + 1) % 256)
