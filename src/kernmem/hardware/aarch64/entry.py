@@ -67,9 +67,7 @@ class Granule(EntryFormat):
         if page_bits not in (12, 14, 16):
             raise ValueError(f"page_bits must be 12, 14 or 16, not {page_bits!r}")
         if not page_bits < address_bits <= 48:
-            raise ValueError(
-                f"address_bits must be above page_bits and at most 48, not {address_bits!r}"
-            )
+            raise ValueError(f"address_bits must be {page_bits + 1} to 48, not {address_bits!r}")
         if not 32 <= physical_bits <= 48:
             raise ValueError(f"physical_bits must be 32 to 48, not {physical_bits!r}")
         self.page_bits = page_bits

@@ -54,16 +54,15 @@ class ModelMemory:
 
     def loader(self, size: int) -> Callable[[int], int]:
         """A function that loads ``size`` bytes at a virtual address."""
-        unpack = FORMATS[size].unpack_from
+        unpack: Callable[[bytearray, int], tuple[int]] = FORMATS[size].unpack_from
         remembered = self._reads
         load_slowly = self._load
 
         def load(address: int) -> int:
             try:
-                value: int = unpack(remembered[address >> 12], address & 0xFFF)[0]
+                return unpack(remembered[address >> 12], address & 0xFFF)[0]
             except (KeyError, struct.error):
                 return load_slowly(address, size)
-            return value
 
         return load
 
