@@ -31,9 +31,7 @@ class Boot:
     qemu: tuple[str, ...] | None
 
 
-def aarch64_boot(
-    *, image_name: str, entry_level: int, qemu: tuple[str, ...] | None = None
-) -> Boot:
+def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | None = None) -> Boot:
     """A board with AArch64 cores."""
     return Boot(
         sources=Path(__file__).parent / "aarch64",

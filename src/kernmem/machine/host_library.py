@@ -71,7 +71,9 @@ def build_library(files: dict[str, str], flags: tuple[str, ...] = ()) -> Path:
         )
     }
     # The intrinsics' text calls the runtime, so every generated file must know it.
-    return shared_object({**files, **runtime}, ("-D_GNU_SOURCE", "-include", "host_runtime.h", *flags))
+    return shared_object(
+        {**files, **runtime}, ("-D_GNU_SOURCE", "-include", "host_runtime.h", *flags)
+    )
 
 
 class HostLibrary:

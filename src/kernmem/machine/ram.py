@@ -40,13 +40,12 @@ class Ram:
 
     def read(self, address: int, length: int) -> bytes:
         """Bytes at a physical address."""
-        at = self._offset(address, length)
-        return self._map[at : at + length]
+        # Not through the mapping: that would fill the holes that it reads.
+        return os.pread(self.descriptor, length, self._offset(address, length))
 
     def write(self, address: int, data: bytes) -> None:
         """Store bytes at a physical address."""
-        at = self._offset(address, len(data))
-        self._map[at : at + len(data)] = data
+        os.pwrite(self.descriptor, data, self._offset(address, len(data)))
 
     def _offset(self, address: int, length: int) -> int:
         if not self.start <= address <= address + length <= self.end:
@@ -65,7 +64,7 @@ class Ram:
             except OSError:  # no data after `at`
                 return
             at = os.lseek(self.descriptor, start, os.SEEK_HOLE)
-            yield self.start + start, self._map[start:at]
+            yield self.start + start, os.pread(self.descriptor, at - start, start)
 
     def snapshot(self) -> dict[int, bytes]:
         """What :meth:`restore` takes."""

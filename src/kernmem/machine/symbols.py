@@ -126,9 +126,7 @@ def stack_use(path: Path) -> dict[str, StackUse]:
         for symbol in read_symbols(path).values()
         if symbol.kind == "function" and symbol.size and symbol.address in frames
     }
-    calls = {
-        symbol.name: _calls(symbol, start, code, functions) for symbol in functions.values()
-    }
+    calls = {symbol.name: _calls(symbol, start, code, functions) for symbol in functions.values()}
     sizes = {functions[address].name: size for address, size in frames.items()}
     results: dict[str, StackUse] = {}
 
@@ -180,4 +178,3 @@ def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symb
             if target in functions and (not inside or word >> 31):
                 callees.add(functions[target].name)
     return callees
-

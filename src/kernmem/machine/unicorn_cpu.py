@@ -84,6 +84,15 @@ class Cpu:
         """The address of the current instruction."""
         return int(self.uc.reg_read(arm64.UC_ARM64_REG_PC))
 
+    def mmu_registers(self) -> dict[str, int]:
+        """The registers that rule the translation, by the manual's name."""
+        return {
+            "sctlr_el1": self.read_system(SCTLR_EL1),
+            "tcr_el1": self.read_system(TCR_EL1),
+            "mair_el1": int(self.uc.reg_read(arm64.UC_ARM64_REG_MAIR_EL1)),
+            "ttbr0_el1": int(self.uc.reg_read(arm64.UC_ARM64_REG_TTBR0_EL1)),
+        }
+
     # Memory as the running code sees it ----------------------------------------------------
 
     def translate(self, address: int, access: str) -> int:
