@@ -129,19 +129,22 @@ class Integer(_Int):
 
     def __and__(self, other: Self | int, /) -> Self:
         kind = type(self)
-        _require(kind, other, "&")
+        if type(other) is not kind:
+            _require(kind, other, "&")
         value: Self = _new(kind, _and(self, other))
         return value
 
     def __or__(self, other: Self | int, /) -> Self:
         kind = type(self)
-        _require(kind, other, "|")
+        if type(other) is not kind:
+            _require(kind, other, "|")
         value: Self = _new(kind, _or(self, other))
         return value
 
     def __xor__(self, other: Self | int, /) -> Self:
         kind = type(self)
-        _require(kind, other, "^")
+        if type(other) is not kind:
+            _require(kind, other, "^")
         value: Self = _new(kind, _xor(self, other))
         return value
 

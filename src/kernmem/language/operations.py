@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from kernmem.language.errors import IntegerOverflow, KernelPanic
@@ -70,5 +71,5 @@ def span(start: T, stop: T) -> Iterator[T]:
 
     ``range`` is for build-time numbers, whose loops are unrolled.
     """
-    kind = type(start)
-    return (kind(value) for value in range(int(start), int(stop)))
+    make: Any = partial(int.__new__, type(start))
+    return map(make, range(int(start), int(stop)))

@@ -73,7 +73,6 @@ class KernelHeap(Component):
     def __init__(self, image: Image, segment: KernelSegment, profile: Profile) -> None:
         super().__init__(image)
         self.segment = segment
-        self.page_length = segment.page_length
         self.gap_size = self.sizeof(Gap)
         self.header_size = self.sizeof(Superbuffer)
         self.grain = profile.grain or self.gap_size
@@ -300,38 +299,25 @@ class KernelHeap(Component):
     @kernel
     def _extend(self, needed: usize) -> bool:
         """Extend the segment until its last gap has ``needed`` bytes; else change nothing."""
-        info = self.info
-        before = self.segment.info.segment_end
-        start = info.heap_end
+        start = self.info.heap_end
         last = self.by_addr.edge(RIGHT)
         if last is not None and self._skip_voids(last.end, start) == start:
             start = address_of(last)
-        pages = self.segment.physical.info.free_pages_count
-        if (before - start) // self.page_length + pages < needed // self.page_length:
+        # Whole grains from the start of the heap on, so this is where the last one must end.
+        if not self.segment.extend_kernel_segment_to(start + needed):
             return False
-        while self._usable_end() - start < needed:
-            if self.segment.extend_kernel_segment() is None:
-                while self.segment.info.segment_end > before:
-                    self.segment.shrink_kernel_segment()
-                return False
         self._take_in_segment()
         return True
 
     @kernel
-    def _usable_end(self) -> VirtualAddress:
-        """The end of the segment, down to a whole grain."""
-        start = self.info.heap_start
-        length = self.segment.info.segment_end - start
-        return start + (length - length % self.grain)
-
-    @kernel
     def _take_in_segment(self) -> None:
-        """Make free what the segment has beyond the heap."""
+        """Make free what the segment has beyond the heap, down to a whole grain."""
         end = self.info.heap_end
-        usable_end = self._usable_end()
-        if usable_end > end:
-            self.info.heap_end = usable_end
-            self._release(end, usable_end)
+        length = self.segment.info.segment_end - self.info.heap_start
+        whole = self.info.heap_start + (length - length % self.grain)
+        if whole > end:
+            self.info.heap_end = whole
+            self._release(end, whole)
 
     # Bad frees ------------------------------------------------------------------------------
 

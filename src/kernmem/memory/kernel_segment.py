@@ -118,41 +118,60 @@ class KernelSegment(Component):
         None when the segment reaches its limit or no page is left, with everything as before.
         """
         address = self.info.segment_end
-        if address + self.page_length > self.info.segment_limit:
+        if self.info.segment_limit - address < self.page_length:
             return None
-        self.linear_space.enter_linear_space()
-        mapped = self._map_new_page(address)
-        self.linear_space.leave_linear_space()
-        if not mapped:
-            return None
-        self.info.segment_end = address + self.page_length
-        return address
+        return address if self.extend_kernel_segment_to(address + self.page_length) else None
 
     @kernel
-    def _map_new_page(self, address: VirtualAddress) -> bool:
-        """Take a page and map it at ``address``; False, and nothing changed, if that fails."""
+    def extend_kernel_segment_to(self, end: VirtualAddress) -> bool:
+        """Map pages until the segment reaches ``end``; if one fails, everything is as before."""
+        before = self.info.segment_end
+        if end > self.info.segment_limit:
+            return False
+        if (end - before) // self.page_length > self.physical.info.free_pages_count:
+            return False
+        self.linear_space.enter_linear_space()
+        extended = True
+        while extended and self.info.segment_end < end:
+            extended = self._add_page()
+        while not extended and self.info.segment_end > before:
+            self._remove_page()
+        self.linear_space.leave_linear_space()
+        return extended
+
+    @kernel
+    def _add_page(self) -> bool:
+        """Take a page and map it at the end; False, and nothing changed, if that fails."""
+        address = self.info.segment_end
         page = self.physical.alloc_physical_page()
         if page is None:
             return False
         status = self.virtual.pagetable_map(self._pagetable(), address, page, Mapping.KERNEL)
         if status != PagetableStatus.OK:
             self.physical.free_physical_page(page)
-        return status == PagetableStatus.OK
+            return False
+        self.info.segment_end = address + self.page_length
+        return True
 
     @api
     def shrink_kernel_segment(self) -> None:
         """Unmap the last page of the segment and give it back.  Panics if there is none."""
         if self.info.segment_end == self.info.segment_start:
             panic("shrink_kernel_segment: the segment is empty")
-        address = self.info.segment_end - self.page_length
         self.linear_space.enter_linear_space()
+        self._remove_page()
+        self.linear_space.leave_linear_space()
+
+    @kernel
+    def _remove_page(self) -> None:
+        """Unmap the last page and give it back."""
         table = self._pagetable()
+        address = self.info.segment_end - self.page_length
         page = self.virtual.pagetable_get_translation(table, address)
         if page is None:
-            panic(f"shrink_kernel_segment: {address} is not mapped")
+            panic(f"the kernel segment: {address} is not mapped")
         self.virtual.pagetable_unmap(table, address)
         self.physical.free_physical_page(page)
-        self.linear_space.leave_linear_space()
         self.info.segment_end = address
 
     @kernel

@@ -93,7 +93,8 @@ class PhysicalMemory(Component):
         free_map = self._align_up(info.program_end, usize(8))
         start = self._align_up(free_map + words * 8, usize(self.page_length))
         end = info.physical_end - info.physical_end % self.page_length
-        if end < start:
+        if end <= start:  # no room for a page: an empty heap, within the RAM
+            start = info.physical_end
             end = start
         info.physical_heap_start = start
         info.physical_heap_end = end
@@ -110,6 +111,8 @@ class PhysicalMemory(Component):
         info = self.info
         info.free_pages_count = info.page_quantity
         info.free_pages_list = None
+        if info.page_quantity == 0:
+            return  # there may be no room for the map either
         previous: FreePageMarker | None = None
         for index in span(usize(0), info.page_quantity):
             page = info.physical_heap_start + index * self.page_length
