@@ -1,0 +1,22 @@
+"""Machines for behaviour tests: each test that takes one runs on all of them."""
+
+from __future__ import annotations
+
+import machines
+import pytest
+
+from kernmem.machine.port import Machine
+
+
+@pytest.fixture(params=machines.NAMES)
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """Every machine in turn, with the physical memory manager up and the MMU off."""
+    found = machines.machine_named(request.param)
+    found.init_physical_memory_manager()
+    return found
+
+
+@pytest.fixture(params=machines.NAMES)
+def booted(request: pytest.FixtureRequest) -> Machine:
+    """Every machine in turn, booted: in the kernel's space, its heap empty."""
+    return machines.booted(request.param)

@@ -1,0 +1,254 @@
+"""Small flat machines: the model machine with an MMU that translates nothing.
+
+Every virtual address has storage of its own, so page tables can be built, read and compared, but
+nothing is seen through them.  Pages are 256 bytes, a table has 32 entries, a machine has as few
+pages as a test wants, pointers are 4 or 8 bytes: out of memory is near, and all memory can be
+compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.simulation import Access, SimulatedMmu, Translation
+from kernmem.language import (
+    Image,
+    PhysicalAddress,
+    Target,
+    VirtualAddress,
+    kernel,
+    linear,
+    u8,
+    u32,
+    u64,
+    usize,
+)
+from kernmem.machine.model import Model
+from kernmem.memory.architecture import (
+    Board,
+    EntryFormat,
+    Hardware,
+    Mapping,
+    MemoryMap,
+    Mmu,
+    Region,
+)
+from kernmem.memory.manager import MemoryManager
+from kernmem.memory.profile import Profile, spec
+
+PAGE = 256
+PROGRAM = Region(0x1_0000, 0x2_0000)
+DEVICES = (Region(0x8_0000, 0x8_0000 + 2 * PAGE),)
+LINEAR_END = 0x10_0000
+SEGMENT = Region(0x40_0000, 0x40_0000 + 512 * PAGE)
+ADDRESS_BITS = 23
+
+
+class FlatMmu(SimulatedMmu):
+    """Every address is its own translation.  Counts the accesses, if asked to."""
+
+    def __init__(self, *, counting: bool) -> None:
+        self.enabled = False
+        self.counting = counting
+        self.accesses = 0
+
+    def execute(self, instruction: str, operand: int = 0) -> int:
+        """There are no instructions."""
+        raise NotImplementedError(instruction)
+
+    def translate(
+        self, address: int, access: Access, size: int = 1, *, user: bool = False
+    ) -> Translation:
+        """The address itself."""
+        self.accesses += 1
+        return Translation(address, True, not self.counting)
+
+    def before_store(self, physical: int, new: bytes) -> bool:
+        """Nothing is watched."""
+        return not self.counting
+
+    def registers(self) -> dict[str, int]:
+        """There are none."""
+        return {}
+
+    def snapshot(self) -> int:
+        """The count."""
+        return self.accesses
+
+    def restore(self, state: int) -> None:
+        """Set the count."""
+        self.accesses = state
+
+
+class FlatFormat(EntryFormat):
+    """Three levels of 32 entries: pages of 256 bytes, blocks of 8 KiB and 256 KiB.
+
+    Bit 0: valid; bit 1: a leaf; bits 2 to 5: how it maps; from bit 8: the address.
+    """
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.page_length = PAGE
+        self.levels = 3
+        self.index_bits = 5
+        self.address_bits = ADDRESS_BITS
+        self.physical_bits = 30
+        self.block_levels = 2
+
+    @kernel
+    def shift(self, level: u32) -> u32:
+        return level * 5 + 8
+
+    @kernel
+    def read(self, table: PhysicalAddress, index: usize) -> u64:
+        return self.array_at(u64, linear(table))[index]
+
+    @kernel
+    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
+        self.array_at(u64, linear(table))[index] = entry
+
+    @kernel
+    def is_valid(self, entry: u64) -> bool:
+        return entry & 1 != 0
+
+    @kernel
+    def is_leaf(self, entry: u64, level: u32) -> bool:
+        return entry & 2 != 0
+
+    @kernel
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+        assert physical % (1 << int(self.shift(level))) == 0, "a leaf must be aligned"
+        return u64(physical) | u64(int(mapping)) << 2 | 3
+
+    @kernel
+    def table(self, physical: PhysicalAddress) -> u64:
+        return u64(physical) | 1
+
+    @kernel
+    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+        return PhysicalAddress(entry >> 8 << 8)
+
+    @kernel
+    def next_table(self, entry: u64) -> PhysicalAddress:
+        return PhysicalAddress(entry >> 8 << 8)
+
+    @kernel
+    def mapping(self, entry: u64, level: u32) -> Mapping:
+        return Mapping(int(entry) >> 2 & 15)
+
+
+class RecordedMmu(Mmu):
+    """Does nothing, and notes what it was asked to do, in ``calls``."""
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.calls: list[tuple[Any, ...]] = []
+
+    @kernel
+    def enable(self, table: PhysicalAddress) -> None:
+        self.calls.append(("enable", int(table)))
+
+    @kernel
+    def switch(self, table: PhysicalAddress) -> None:
+        self.calls.append(("switch", int(table)))
+
+    @kernel
+    def publish(self) -> None:
+        self.calls.append(("publish",))
+
+    @kernel
+    def retire_page(self, address: VirtualAddress) -> None:
+        self.calls.append(("retire_page", int(address)))
+
+    @kernel
+    def retire_table(self, address: VirtualAddress) -> None:
+        self.calls.append(("retire_table", int(address)))
+
+
+class NoBoard(Board):
+    """No console, no exit."""
+
+    @kernel
+    def put(self, character: u8) -> None:
+        """Nothing is there to see it."""
+
+
+class FlatMap(MemoryMap):
+    """A program, then RAM, then a device."""
+
+    def __init__(self, image: Image, program_end: int, physical_end: int, layout: Layout) -> None:
+        super().__init__(image)
+        self.devices = layout.devices
+        self.linear_start = 0
+        self.linear_end = layout.linear_end
+        self.segment_start = layout.segment.start
+        self.segment_end = layout.segment.end
+        self.program_start = PROGRAM.start
+        self.ends = (program_end, physical_end)
+
+    @kernel
+    def program_end(self) -> PhysicalAddress:
+        return PhysicalAddress(self.ends[0])
+
+    @kernel
+    def physical_end(self) -> PhysicalAddress:
+        return PhysicalAddress(self.ends[1])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a flat machine has what is not RAM."""
+
+    devices: tuple[Region, ...] = DEVICES
+    linear_end: int = LINEAR_END
+    segment: Region = SEGMENT
+
+
+def flat(
+    pages: int = 64,
+    profile: Profile | None = None,
+    *,
+    pointer_bytes: int = 8,
+    ends: tuple[int, int] | None = None,
+    layout: Layout | None = None,
+    counting: bool = False,
+) -> Model:
+    """A flat machine with a memory manager and ``pages`` pages of physical heap.
+
+    ``ends`` are the ends of the program and of the RAM, instead of ``pages``.
+    """
+    where = layout or Layout()
+    # The map of free pages lies between the program and the heap.
+    map_end = -(-(pages // 64 + 1) * 8 // PAGE) * PAGE
+    program_end, physical_end = ends or (PROGRAM.end, PROGRAM.end + map_end + pages * PAGE)
+
+    def build(image: Image) -> Hardware:
+        memory_map = FlatMap(image, program_end, physical_end, where)
+        return Hardware(FlatFormat(image), RecordedMmu(image), memory_map, NoBoard(image))
+
+    hardware = HardwareDescription(
+        name="flat",
+        title=f"flat memory, {8 * pointer_bytes}-bit pointers",
+        target=Target("host", pointer_bytes),
+        build=build,
+        ram=(Region(0, 1 << 8 * pointer_bytes),),
+        program_start=PROGRAM.start,
+        program_end=PROGRAM.end,
+        statics_base=PROGRAM.start,
+        stack_top=PROGRAM.end,
+        simulated_mmu=lambda ram, program: FlatMmu(counting=counting),
+        peripherals=lambda bus: (),
+        boot=cast(Any, None),
+    )
+    return Model(hardware, lambda image, built: FlatManager(image, built, profile or spec()))
+
+
+class FlatManager(MemoryManager):
+    """The memory manager, which also keeps the parts of its hardware where tests find them."""
+
+    def __init__(self, image: Image, hardware: Hardware, profile: Profile) -> None:
+        super().__init__(image, hardware, profile)
+        self.mmu = hardware.mmu
+        self.entries = hardware.format

@@ -1,0 +1,139 @@
+"""The machines that behaviour tests run on, by name, and what tests ask of any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from flat import flat
+
+from kernmem.hardware import find
+from kernmem.machine.model import Model
+from kernmem.machine.port import Machine
+from kernmem.memory.manager import MemoryManager
+from kernmem.memory.profile import Profile, spec
+
+NAMES = ("flat", "model")
+
+
+@cache
+def _built(name: str, profile: Profile) -> tuple[Machine, Any]:
+    """A machine of its own for each profile, and its state before anything ran."""
+    machine: Machine
+    if name == "flat":
+        machine = flat(256, profile)
+    else:
+        machine = Model(
+            find("lab"),
+            lambda image, hardware: MemoryManager(image, hardware, profile),
+        )
+    return machine, machine.snapshot()
+
+
+@cache
+def _booted(name: str, profile: Profile) -> tuple[Machine, Any]:
+    machine = machine_named(name, profile)
+    machine.init_memory()
+    return machine, machine.snapshot()
+
+
+def machine_named(name: str, profile: Profile | None = None) -> Machine:
+    """A machine on which nothing ran yet."""
+    machine, fresh = _built(name, profile or spec())
+    machine.restore(fresh)
+    return machine
+
+
+def booted(name: str, profile: Profile | None = None) -> Machine:
+    """A machine whose memory manager is up: MMU on, in the kernel's space, heap empty."""
+    machine, state = _booted(name, profile or spec())
+    machine.restore(state)
+    return machine
+
+
+def free_list(machine: Machine) -> list[int]:
+    """The addresses of the free pages in the order of the list, read from physical memory."""
+    info = machine.physical_mem_info
+    size = machine.hardware.target.pointer_bytes
+    pages: list[int] = []
+    page = int(info.free_pages_list or 0)
+    previous = 0
+    while page:
+        assert len(pages) < info.page_quantity, f"the free list has a cycle at {page:#x}"
+        words = machine.read_physical(page, 2 * size)
+        assert int.from_bytes(words[size:], "little") == previous, f"previous of {page:#x}"
+        pages.append(page)
+        previous, page = page, int.from_bytes(words[:size], "little")
+    return pages
+
+
+def pages_in_use(machine: Machine) -> dict[int, bytes]:
+    """What the pages of the physical heap hold that are not free."""
+    info = machine.physical_mem_info
+    free = set(free_list(machine))
+    length = int(info.page_length)
+    pages = range(int(info.physical_heap_start), int(info.physical_heap_end), length)
+    return {page: machine.read_physical(page, length) for page in pages if page not in free}
+
+
+IDENTIFIER = ("mmu_info",)  # changes with every switch of tables
+STATISTICS = ("failed_calls", "peak_live_bytes")
+
+
+def registries(machine: Machine) -> dict[str, Any]:
+    """Every static variable, field by field; without the current ASID and statistics."""
+    found: dict[str, Any] = {}
+    for static in machine.image.statics.values():
+        value = machine.static(static.name)
+        if static.name in IDENTIFIER or not hasattr(value, "layout"):
+            continue
+        for field in value.layout.fields:
+            if field.name not in STATISTICS:
+                found[f"{static.name}.{field.name}"] = getattr(value, field.name)
+    return found
+
+
+def state(machine: Machine) -> tuple[Any, ...]:
+    """All that a call which fails must leave as it was: tables, pages, counters, free list."""
+    return registries(machine), free_list(machine), pages_in_use(machine)
+
+
+def take_all_pages(machine: Machine, leave: int = 0) -> list[int]:
+    """Allocate pages until ``leave`` are left; physical memory must be addressable."""
+    count = machine.physical_mem_info.free_pages_count - leave
+    return [machine.alloc_physical_page() for _ in range(count)]
+
+
+def elements(machine: Machine) -> Iterator[tuple[int, int, str]]:
+    """The elements of the heap in order: start, end, and ``"S"``, ``"G"`` or ``"V"``."""
+    info = machine.kernel_heap_info
+    size = machine.hardware.target.pointer_bytes
+    gaps = dict(gaps_in_tree(machine))
+    place = int(info.heap_start)
+    while place < info.heap_end:
+        if place in gaps:
+            yield place, gaps[place], "G"
+            place = gaps[place]
+        elif machine.load(place, 1) < 60:
+            length = machine.load(place, 1)
+            yield place, place + length, "V"
+            place += length
+        else:
+            end = machine.load(place + size, size)
+            yield place, end, "S"
+            place = end
+
+
+def gaps_in_tree(machine: Machine) -> list[tuple[int, int]]:
+    """(start, end) of each gap, by walking the addr tree in order."""
+    found: list[tuple[int, int]] = []
+
+    def walk(gap: Any) -> None:
+        if gap is not None:
+            walk(gap.addr_left)
+            found.append((int(gap), int(gap.end)))
+            walk(gap.addr_right)
+
+    walk(machine.kernel_heap_addr_tree.root)
+    return found
