@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernmem.compiler.text import Text
 from kernmem.language import Target
 
-HOOKS = '''
+HOOKS = """
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +41,7 @@ static inline void kernmem_zero(virtual_address_t address, size_t length)
     for (size_t i = 0; i < length / 8; i++)
         words[i] = 0;
 }}
-'''
+"""
 
 PLAIN = """
 /* The index of the highest set bit of a value that is not 0. */

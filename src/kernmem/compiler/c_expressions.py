@@ -50,12 +50,21 @@ PRECEDENCE = {
     **dict.fromkeys(("<<", ">>"), SHIFT),
     **dict.fromkeys(("<", "<=", ">", ">="), ORDER),
     **dict.fromkeys(("==", "!="), EQUAL),
-    **{"&": AND, "^": XOR, "|": OR, "&&": BOTH, "||": EITHER},
+    "&": AND,
+    "^": XOR,
+    "|": OR,
+    "&&": BOTH,
+    "||": EITHER,
 }
 OPPOSITE = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 CHECKED = {
-    **{"+": "add", "-": "subtract", "*": "multiply", "//": "divide", "%": "modulo"},
-    **{"<<": "shift_left", ">>": "shift_right"},
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "//": "divide",
+    "%": "modulo",
+    "<<": "shift_left",
+    ">>": "shift_right",
 }
 
 
@@ -302,7 +311,9 @@ class Expressions:
 
         The first result is the text that fills the temporaries, empty if there are none.
         """
-        movers = [index for index, one in enumerate(operands) if one.traps or one.effect is Effect.ACTS]
+        movers = [
+            index for index, one in enumerate(operands) if one.traps or one.effect is Effect.ACTS
+        ]
         before = ""
         texts = []
         for index, operand in enumerate(operands):

@@ -123,7 +123,7 @@ class Writer:
                             continue
                         if thing not in getattr(home.shared, kind):
                             if isinstance(thing, type) and kind == "structs":
-                                home.shared.add_struct(thing, self.target)  # type: ignore[arg-type]
+                                home.shared.add_struct(thing, self.target)
                             getattr(home.shared, kind)[thing] = None
                             changed = True
                     if changed:
@@ -188,9 +188,8 @@ class Writer:
         """The headers that a header includes."""
         uses = Uses()
         for thing in (*module.shared.structs, *module.shared.enumerations):
-            if self.home[thing] == module.name and isinstance(thing, type):
-                if issubclass(thing, Struct):
-                    uses.add_struct(thing, self.target)
+            if self.home[thing] == module.name and issubclass(thing, Struct):
+                uses.add_struct(thing, self.target)
         for function in module.functions:
             if function in self.external:
                 uses.add(signature_uses(function, self.target))

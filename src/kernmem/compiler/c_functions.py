@@ -160,10 +160,10 @@ class Body:
         if augmented and isinstance(value, Binary) and not (self.checked and value.can_overflow):
             sign = {"//": "/"}.get(value.operator, value.operator)
             right = value.right
-            if sign in "+-" and isinstance(right, Literal) and right.value == 1:
-                if right.spelling is None or self.expressions.emit(right).text == "1":
-                    self.text.line(f"{place}{sign}{sign};")
-                    return
+            is_one = isinstance(right, Literal) and self.expressions.emit(right).text == "1"
+            if sign in "+-" and is_one:
+                self.text.line(f"{place}{sign}{sign};")
+                return
             wide = not isinstance(kind, Number) or kind.bits(self.target) >= 32
             if wide:
                 self.text.line(f"{place} {sign}= {self.expressions.exact(right)};")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from kernmem.compiler.context import Value, describe, is_plain_int
+from kernmem.compiler.errors import CompileError
 from kernmem.compiler.order import check_order
 from kernmem.compiler.program import NO_DEFAULT, Function, Parameter
 from kernmem.compiler.recursion import Recursion
@@ -68,14 +69,15 @@ def callee(expressions: Expressions, node: ast.Call) -> tuple[Any, Component | N
         return _super_method(expressions, node.func)  # type: ignore[arg-type]
     value = expressions.evaluate(node.func)
     if isinstance(value, Expression):
-        expressions.context.refuse(
+        raise expressions.context.refuse(
             node,
             "what is called must be a kernel function",
             expressions.context.show(node.func, value),
             "a @kernel method",
         )
     if inspect.ismethod(value.value):
-        return value.value.__func__, value.value.__self__
+        method: Any = value.value
+        return method.__func__, method.__self__
     return value.value, None
 
 
@@ -91,7 +93,7 @@ def call(expressions: Expressions, node: ast.Call) -> Value:
     if _is_hashable(function) and function in STATEMENTS:
         name = STATEMENTS[function]
         instead = {"local": "`with self.local(Struct) as name:`", "span": "`for i in span(a, b):`"}
-        context.refuse(
+        raise context.refuse(
             node,
             f"{name} must stand in a statement of its own",
             context.show(node),
@@ -106,9 +108,9 @@ def kernel_call(
     """A call of a ``@kernel`` function."""
     context, compiler = expressions.context, expressions.context.compiler
     if not getattr(function, "__kernel__", False):
-        _refuse_callee(expressions, node, function)
+        raise _refuse_callee(expressions, node, function)
     if instance is not None and compiler.part_of(instance) is None:
-        context.refuse(
+        raise context.refuse(
             node,
             "a component must be held in an attribute of the kernel",
             context.show(node.func),
@@ -117,9 +119,9 @@ def kernel_call(
     try:
         called = compiler.compile(function, instance)
     except Recursion as cycle:
-        context.refuse(
+        raise context.refuse(
             node, "a function must not call itself", f"{cycle}", "a loop: stack use is bounded"
-        )
+        ) from None
     caller = context.function
     if called not in caller.calls:
         caller.calls.append(called)
@@ -137,7 +139,7 @@ def _bind(expressions: Expressions, node: ast.Call, called: Function) -> tuple[E
         if isinstance(argument, ast.Starred):
             expressions.evaluate(argument)
         if position >= len(names):
-            context.refuse(
+            raise context.refuse(
                 argument,
                 f"{called.name} must be called with at most {len(names)} arguments",
                 f"{len(node.args)} in {context.show(node)}",
@@ -146,7 +148,7 @@ def _bind(expressions: Expressions, node: ast.Call, called: Function) -> tuple[E
         given[names[position]] = argument
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg not in names or keyword.arg in given:
-            context.refuse(
+            raise context.refuse(
                 keyword.value,
                 f"a keyword must name a parameter of {called.name}",
                 f"`{keyword.arg or '**'}`",
@@ -171,13 +173,13 @@ def _argument(
     if given is not None:
         return expressions.typed(given, parameter.type, what)
     if parameter.default is NO_DEFAULT:
-        context.refuse(
+        raise context.refuse(
             node, f"{what} must be given", context.show(node), f"`{parameter.name}=…` too"
         )
     return context.coerce(Known(parameter.default), parameter.type, node, what)
 
 
-def _refuse_callee(expressions: Expressions, node: ast.Call, function: Any) -> NoReturn:
+def _refuse_callee(expressions: Expressions, node: ast.Call, function: Any) -> CompileError:
     context = expressions.context
     name = getattr(function, "__qualname__", None) or describe(Known(function))
     if isinstance(function, type) and issubclass(function, Struct):
@@ -188,7 +190,7 @@ def _refuse_callee(expressions: Expressions, node: ast.Call, function: Any) -> N
         instead = "@kernel above its definition"
     else:
         instead = "a @kernel function"
-    context.refuse(
+    return context.refuse(
         node,
         "what kernel code calls must be marked @kernel",
         f"`{context.source.text(node.func)}` ({name})",
@@ -218,7 +220,7 @@ def _super_method(expressions: Expressions, node: ast.Attribute) -> tuple[Any, C
     except AttributeError:
         method = None
     if method is None:
-        context.refuse(
+        raise context.refuse(
             node,
             "super() must be a base that has the method",
             context.show(node),
@@ -240,7 +242,7 @@ def _convert(expressions: Expressions, node: ast.Call, cls: type[Integer]) -> Va
     if is_plain_int(value):
         assert isinstance(value, Known)
         if not 0 <= value.value <= kind.maximum(target):
-            context.refuse(
+            raise context.refuse(
                 node,
                 f"{kind} must be within 0 and {kind.maximum(target):#x}",
                 f"{value.value:#x} in {context.show(node)}",
@@ -249,7 +251,7 @@ def _convert(expressions: Expressions, node: ast.Call, cls: type[Integer]) -> Va
         return Literal(kind, value.value, value.spelling)
     lifted = context.lift(value)
     if lifted is None or not isinstance(lifted.type, (Number, Boolean, Enumeration)):
-        context.refuse(
+        raise context.refuse(
             node,
             f"{kind} must be made of an integer, a bool or an enumeration",
             context.show(argument, value),
@@ -258,7 +260,7 @@ def _convert(expressions: Expressions, node: ast.Call, cls: type[Integer]) -> Va
     source = lifted.type
     if kind.is_address and isinstance(source, Number) and source.is_address and source != kind:
         name = "linear" if cls is VirtualAddress else "from_linear"
-        context.refuse(
+        raise context.refuse(
             node,
             "an address must not change its kind by conversion",
             context.show(node),
@@ -277,7 +279,7 @@ def _convert(expressions: Expressions, node: ast.Call, cls: type[Integer]) -> Va
 
 def _arguments(expressions: Expressions, node: ast.Call, count: int) -> list[ast.expr]:
     if len(node.args) != count or node.keywords:
-        expressions.context.refuse(
+        raise expressions.context.refuse(
             node,
             f"`{expressions.context.source.text(node.func)}` must be called with {count} "
             f"plain argument{'s' * (count != 1)}",
@@ -295,7 +297,7 @@ def class_argument(expressions: Expressions, node: ast.expr, base: type) -> Any:
     value = expressions.evaluate(node)
     cls = value.value if isinstance(value, Known) else None
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        expressions.context.refuse(
+        raise expressions.context.refuse(
             node,
             f"the type must be a {'struct' if base is Struct else 'machine integer'}",
             expressions.context.show(node, value),
@@ -330,7 +332,7 @@ def _address_of(expressions: Expressions, node: ast.Call) -> Value:
     place = expressions.evaluate(argument)
     lifted = expressions.context.lift(place)
     if lifted is None or not isinstance(lifted.type, (Reference, Sequence)):
-        expressions.context.refuse(
+        raise expressions.context.refuse(
             argument,
             "address_of must have a reference or an array",
             expressions.context.show(argument, place),
@@ -355,7 +357,7 @@ def _integer(expressions: Expressions, node: ast.expr) -> Expression:
     value = expressions.evaluate(node)
     lifted = expressions.context.lift(value)
     if lifted is None or not isinstance(lifted.type, Number):
-        expressions.context.refuse(
+        raise expressions.context.refuse(
             node,
             "the operand must be a machine integer",
             expressions.context.show(node, value),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from kernmem.compiler.discover import static_of
+from kernmem.compiler.errors import CompileError
 from kernmem.compiler.scope import Known, Scope
 from kernmem.compiler.source import Source
 from kernmem.compiler.tree import Cast, Expression, Global, Literal, Member, Null
@@ -42,8 +43,8 @@ class Context:
     source: Source
     scope: Scope
 
-    def refuse(self, node: ast.AST, rule: str, found: str, instead: str) -> NoReturn:
-        self.source.refuse(node, rule, found, instead)
+    def refuse(self, node: ast.AST, rule: str, found: str, instead: str) -> CompileError:
+        return self.source.refuse(node, rule, found, instead)
 
     def show(self, node: ast.AST, value: Value | None = None) -> str:
         """A value as messages name it: its source and what it is."""
@@ -102,16 +103,16 @@ class Context:
         number = lifted is None or isinstance(lifted.type, Number)
         if isinstance(kind, Number) and number and is_number(value):
             instead = f"`{kind}({self.source.text(node)})`"
-        self.refuse(node, f"{what} must be {kind}", self.show(node, value), instead)
+        raise self.refuse(node, f"{what} must be {kind}", self.show(node, value), instead)
 
     def value(self, value: Value, node: ast.AST) -> Expression:
         """The value where any type will do."""
         lifted = self.lift(value)
         if lifted is None:
-            self.refuse_untyped(value, node)
+            raise self.refuse_untyped(value, node)
         return lifted
 
-    def refuse_untyped(self, value: Value, node: ast.AST) -> NoReturn:
+    def refuse_untyped(self, value: Value, node: ast.AST) -> CompileError:
         """Refuse a build-time value that nothing at run time can hold."""
         if isinstance(value, Known) and is_number(value):
             instead = f"`usize({self.source.text(node)})`, or another type"
@@ -121,7 +122,7 @@ class Context:
         else:
             rule = "a value must be an integer, a bool, an address, a reference or an enumeration"
             instead = "it where it is used"
-        self.refuse(node, rule, self.show(node, value), instead)
+        return self.refuse(node, rule, self.show(node, value), instead)
 
 
 def is_number(value: Value) -> bool:

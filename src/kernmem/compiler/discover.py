@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from kernmem.language import Array, Component, Static, Struct
 
@@ -97,5 +97,5 @@ def static_of(value: Any, statics: dict[int, Static]) -> Static | None:
     if isinstance(value, Array):
         return statics.get(value.address)
     if isinstance(value, Struct):
-        return statics.get(int(value))  # type: ignore[call-overload, no-any-return]
+        return statics.get(int(cast(Any, value)))
     return None

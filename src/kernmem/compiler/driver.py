@@ -7,7 +7,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any, NoReturn
+from typing import Any
 
 from kernmem.compiler.discover import Part, discover, holders
 from kernmem.compiler.errors import CompileError
@@ -23,9 +23,7 @@ from kernmem.compiler.uses import add_uses
 from kernmem.language import Component
 
 
-def compile_component(
-    root: Component, extra_roots: Iterable[Callable[..., Any]] = ()
-) -> Program:
+def compile_component(root: Component, extra_roots: Iterable[Callable[..., Any]] = ()) -> Program:
     """Compile a wired component tree: every ``@api`` method in it, and all that those reach.
 
     ``extra_roots`` are bound methods, or functions of a module, that are compiled as well: the
@@ -36,7 +34,10 @@ def compile_component(
         for name in _apis(type(part.component)):
             compiler.compile(getattr(part.component, name).__func__, part.component)
     for extra in extra_roots:
-        compiler.compile(getattr(extra, "__func__", extra), getattr(extra, "__self__", None))
+        function: Any = extra
+        compiler.compile(
+            getattr(function, "__func__", function), getattr(function, "__self__", None)
+        )
     return compiler.program()
 
 
@@ -64,7 +65,7 @@ class Compiler:
         self._open: list[Function] = []
         self._done: list[Function] = []
 
-    def part_of(self, component: Component) -> Part | None:
+    def part_of(self, component: Component | None) -> Part | None:
         """The part that a component is; None for one that nothing in the tree holds."""
         return self._parts.get(id(component))
 
@@ -93,12 +94,12 @@ class Compiler:
         arguments = source.node.args
         for extra in (arguments.vararg, arguments.kwarg, *arguments.posonlyargs):
             if extra is not None:
-                source.refuse(
+                raise source.refuse(
                     extra, "parameters must be named one by one", f"`{extra.arg}`", "each of them"
                 )
         is_method = part is not None
         if is_method and (not arguments.args or arguments.args[0].arg != "self"):
-            source.refuse(
+            raise source.refuse(
                 source.node,
                 "a method must take self",
                 f"`{python.__name__}` without it",
@@ -110,7 +111,7 @@ class Compiler:
         for argument in [*arguments.args[is_method:], *arguments.kwonlyargs]:
             kind = self.annotation(source, argument, argument.annotation, argument.arg)
             if isinstance(kind, Nothing):
-                _refuse_annotation(source, argument, argument.arg)
+                raise _refuse_annotation(source, argument, argument.arg)
             default = defaults[argument.arg].default
             symbol = scope.declare(argument.arg, kind, "parameter")
             parameters.append(
@@ -140,7 +141,7 @@ class Compiler:
     def annotation(self, source: Source, node: Any, annotation: Any, of: str) -> Any:
         """The type that an annotation names."""
         if annotation is None:
-            source.refuse(
+            raise source.refuse(
                 node,
                 "every parameter and the result must have a type",
                 f"{of} without one",
@@ -149,15 +150,15 @@ class Compiler:
         try:
             value = eval_annotation(source.function, annotation)
         except Exception as error:
-            source.refuse(
+            raise source.refuse(
                 annotation,
                 "an annotation must be known when the kernel is built",
                 f"`{source.text(annotation)}` ({error})",
                 "an import that is not under TYPE_CHECKING",
-            )
+            ) from None
         kind = annotated_type(value)
         if kind is None:
-            _refuse_annotation(source, annotation, f"{of}: {source.text(annotation)}")
+            raise _refuse_annotation(source, annotation, f"{of}: {source.text(annotation)}")
         return kind
 
     def _intrinsic(self, python: FunctionType, source: Source) -> str | None:
@@ -167,7 +168,7 @@ class Compiler:
         isa = self.target.isa
         text = texts.get(isa, texts.get("c"))
         if text is None:
-            source.refuse(
+            raise source.refuse(
                 source.node,
                 f"an intrinsic must have a text for {isa}",
                 f"{python.__qualname__} with {', '.join(texts) or 'none'}",
@@ -207,8 +208,8 @@ def _holder(value: str) -> type:
     return type("Holder", (), {"__annotations__": {"it": value}})
 
 
-def _refuse_annotation(source: Source, node: Any, found: str) -> NoReturn:
-    source.refuse(
+def _refuse_annotation(source: Source, node: Any, found: str) -> CompileError:
+    return source.refuse(
         node,
         "a type must be one that kernel code has",
         f"`{found}`",

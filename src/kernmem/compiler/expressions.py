@@ -9,8 +9,9 @@ from enum import Enum
 from typing import Any
 
 from kernmem.compiler import calls, operators
-from kernmem.compiler.context import Context, Value
+from kernmem.compiler.context import Context, Value, is_plain_int
 from kernmem.compiler.discover import snake_case
+from kernmem.compiler.errors import CompileError
 from kernmem.compiler.order import check_order
 from kernmem.compiler.scope import Known
 from kernmem.compiler.spelling import Digits, Named
@@ -77,12 +78,12 @@ class Expressions:
         visit = self._visit.get(type(node))
         if visit is None:
             what, instead = REFUSED.get(type(node), (type(node).__name__, "something simpler"))
-            self.context.refuse(
+            raise self.context.refuse(
                 node, "an expression must be of kernel Python", f"{what}", instead
             )
         value = visit(node)
         if isinstance(value, Call) and isinstance(value.type, Nothing):
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "a value must come from a function with a result",
                 self.context.show(node),
@@ -106,7 +107,7 @@ class Expressions:
         text = self.context.source.text(node)
         kind = value.type if isinstance(value, Expression) else None
         instead = f"`{text} is not None`" if isinstance(kind, Reference) else f"`{text} != 0`"
-        self.context.refuse(
+        raise self.context.refuse(
             node, "a condition must be a bool", self.context.show(node, value), instead
         )
 
@@ -122,7 +123,7 @@ class Expressions:
             return Known(value, Digits(text if text.startswith("0x") else str(value), value))
         if isinstance(value, str):
             return Known(value)
-        self.context.refuse(
+        raise self.context.refuse(
             node,
             "a constant must be an integer, a bool or None",
             f"{self.context.show(node)}, {type(value).__name__}",
@@ -138,7 +139,7 @@ class Expressions:
         if name in scope.locals:
             symbol = scope.symbols.get(name)
             if symbol is None or (scope.assigned is not None and symbol not in scope.assigned):
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     "a variable must have a value on every path to its use",
                     f"`{name}`",
@@ -148,7 +149,7 @@ class Expressions:
             return Read(symbol.type, symbol)
         found, value = scope.outside(name)
         if not found:
-            self.context.refuse(
+            raise self.context.refuse(
                 node, "a name must be known", f"`{name}`", "a name that is defined or imported"
             )
         return self.known(node, value, name, scope.function.__module__)
@@ -156,8 +157,8 @@ class Expressions:
     def known(self, node: ast.expr, value: Any, name: str, owner: str) -> Known:
         """A build-time value found under a name, which the C keeps for numbers."""
         if type(value) is int or (isinstance(value, Integer) and not isinstance(value, Struct)):
-            number = int(value)  # type: ignore[call-overload]
-            part = self.context.compiler.part_of(self.context.instance)  # type: ignore[arg-type]
+            number = int(value)
+            part = self.context.compiler.part_of(self.context.instance)
             module = part.module if part else self.context.function.module
             home = self.context.compiler.homes.get(owner, module)
             named = Named(snake_case(name).upper(), number, owner.rpartition(".")[2], home)
@@ -166,7 +167,7 @@ class Expressions:
 
     def _attribute(self, node: ast.Attribute) -> Value:
         if _is_super(node.value):
-            self.context.refuse(
+            raise self.context.refuse(
                 node, "super() must be called", self.context.show(node), "`super().method(…)`"
             )
         base = self.evaluate(node.value)
@@ -176,16 +177,16 @@ class Expressions:
 
     def _known_attribute(self, node: ast.Attribute, base: Any) -> Known:
         if isinstance(base, Array):
-            self._refuse_array_attribute(node)
+            raise self._refuse_array_attribute(node)
         try:
             value = getattr(base, node.attr)
         except Exception as error:
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "an attribute must be there when the kernel is built",
                 f"{self.context.show(node)} ({error})",
                 "it in `__init__`",
-            )
+            ) from None
         if isinstance(base, Component):
             part = self.context.compiler.part_of(base)
             if part is not None:
@@ -193,7 +194,7 @@ class Expressions:
                 if type(value) is int or (
                     isinstance(value, Integer) and not isinstance(value, Struct)
                 ):
-                    number = int(value)  # type: ignore[call-overload]
+                    number = int(value)
                     named = Named(name, number, part.prefix, part.module)
                     return Known(value, named if number >= 0 else None)
             return Known(value)
@@ -201,7 +202,7 @@ class Expressions:
             return self.known(node, value, node.attr, base.__name__)
         if isinstance(base, type) and issubclass(base, Enum) and type(value) is base:
             if class_type(base) is None:
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     "an enumeration must have a C name",
                     f"`{base.__name__}` without one",
@@ -210,8 +211,8 @@ class Expressions:
             return Known(value)
         return Known(value)
 
-    def _refuse_array_attribute(self, node: ast.Attribute) -> Any:
-        self.context.refuse(
+    def _refuse_array_attribute(self, node: ast.Attribute) -> CompileError:
+        return self.context.refuse(
             node,
             "an array has only elements",
             self.context.show(node),
@@ -223,9 +224,9 @@ class Expressions:
     def field(self, node: ast.Attribute, reference: Expression) -> Expression:
         """``reference.field``: a load, or the place of an array."""
         if isinstance(reference.type, Sequence):
-            self._refuse_array_attribute(node)
+            raise self._refuse_array_attribute(node)
         if not isinstance(reference.type, Reference):
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "what has fields must be a reference to a struct",
                 self.context.show(node.value, reference),
@@ -237,7 +238,7 @@ class Expressions:
                 if field.length is not None:
                     return Inside(Sequence(field.kind, field.length), reference, field)
                 return Load(self._field_type(node, field), reference, field)
-        self.context.refuse(
+        raise self.context.refuse(
             node,
             f"a field must be one of {struct.__name__}",
             self.context.show(node),
@@ -247,7 +248,7 @@ class Expressions:
     def _field_type(self, node: ast.Attribute, field: StructField) -> Type:
         kind = class_type(field.kind)
         if kind is None:
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "an enumeration must have a C name",
                 f"`{field.kind.__name__}` without one",
@@ -260,7 +261,7 @@ class Expressions:
         if isinstance(base, Known) and isinstance(base.value, tuple):
             index = self.evaluate(node.slice)
             if not isinstance(index, Known):
-                self.context.refuse(
+                raise self.context.refuse(
                     node.slice,
                     "a build-time tuple must be indexed by a build-time number",
                     self.context.show(node.slice, index),
@@ -269,10 +270,12 @@ class Expressions:
             try:
                 return Known(base.value[index.value])
             except (IndexError, TypeError) as error:
-                self.context.source.fail(node, f"this cannot be computed at build time: {error}")
+                raise self.context.source.fail(
+                    node, f"this cannot be computed at build time: {error}"
+                ) from None
         array = self.context.lift(base)
         if array is None or not isinstance(array.type, Sequence):
-            self.context.refuse(
+            raise self.context.refuse(
                 node.value,
                 "what is indexed must be an array or a build-time tuple",
                 self.context.show(node.value, base),
@@ -288,7 +291,7 @@ class Expressions:
         if isinstance(value, Known) and type(value.value) is int:
             index = Literal(Number(usize), value.value, value.spelling)
         if index is None or not isinstance(index.type, Number) or index.type.is_address:
-            self.context.refuse(
+            raise self.context.refuse(
                 node.slice,
                 "an index must be an integer",
                 self.context.show(node.slice, value),
@@ -296,7 +299,7 @@ class Expressions:
             )
         past = isinstance(index, Literal) and length is not None and index.value >= length
         if isinstance(index, Literal) and (index.value < 0 or past):
-            self.context.refuse(
+            raise self.context.refuse(
                 node.slice,
                 "an index must be within the array" + (f" of {length}" if length else ""),
                 str(index.value),
@@ -317,11 +320,11 @@ class Expressions:
         operand = self.evaluate(node.operand)
         if isinstance(node.op, ast.Invert):
             return operators.invert(self.context, node, operand)
-        if isinstance(node.op, ast.USub) and isinstance(operand, Known):
-            if type(operand.value) is int:
-                return Known(-operand.value)
+        if isinstance(node.op, ast.USub) and is_plain_int(operand):
+            assert isinstance(operand, Known)
+            return Known(-operand.value)
         sign = "-" if isinstance(node.op, ast.USub) else "+"
-        self.context.refuse(
+        raise self.context.refuse(
             node,
             f"kernel integers are unsigned and have no unary {sign}",
             self.context.show(node),
@@ -354,7 +357,7 @@ class Expressions:
             right = self.evaluate(operand)
             last = position == len(node.ops) - 1
             if not last and not isinstance(right, (Known, Read, Literal)):
-                self.context.refuse(
+                raise self.context.refuse(
                     operand,
                     "the middle of a chained comparison must be a name",
                     self.context.show(operand),
@@ -377,7 +380,7 @@ class Expressions:
         one, other = self.evaluate(node.body), self.evaluate(node.orelse)
         kinds = [lifted.type for lifted in map(self.context.lift, (one, other)) if lifted]
         if not kinds:
-            self.context.refuse_untyped(one, node.body)
+            raise self.context.refuse_untyped(one, node.body)
         what = "the other result of a conditional expression"
         return Choose(
             kinds[0],
@@ -388,4 +391,6 @@ class Expressions:
 
 
 def _is_super(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "super"
+    )

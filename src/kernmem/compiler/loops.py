@@ -83,7 +83,7 @@ class Loops:
 
     def _refuse_unrolled(self, node: ast.stmt) -> None:
         if self.breaks[-1] is False:
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "an unrolled loop must run to its end",
                 self.context.show(node),
@@ -92,7 +92,7 @@ class Loops:
 
     def _refuse_else(self, node: ast.While | ast.For) -> None:
         if node.orelse:
-            self.context.refuse(
+            raise self.context.refuse(
                 node.orelse[0],
                 "a loop must have no else",
                 self.context.show(node.orelse[0]),
@@ -102,7 +102,7 @@ class Loops:
     def for_loop(self, node: ast.For, block: Block) -> None:
         self._refuse_else(node)
         if not isinstance(node.target, ast.Name):
-            self.context.refuse(
+            raise self.context.refuse(
                 node.target,
                 "a loop must have one variable",
                 self.context.show(node.target),
@@ -121,7 +121,7 @@ class Loops:
             if isinstance(value, Known) and isinstance(value.value, tuple):
                 self._unroll(node, node.target, map(Known, value.value), block)
                 return
-        self.context.refuse(
+        raise self.context.refuse(
             node.iter,
             "a loop must be over span(), range() or a build-time tuple",
             self.context.show(node.iter),
@@ -132,7 +132,7 @@ class Loops:
 
     def _span(self, node: ast.For, target: ast.Name, call: ast.Call, block: Block) -> None:
         if len(call.args) != 2 or call.keywords:
-            self.context.refuse(
+            raise self.context.refuse(
                 call,
                 "span must be called with a start and a stop",
                 self.context.show(call),
@@ -140,7 +140,7 @@ class Loops:
             )
         start, stop = (self._bound(argument) for argument in call.args)
         if start.type != stop.type:
-            self.context.refuse(
+            raise self.context.refuse(
                 call,
                 "the start and the stop of a span must have one type",
                 f"{start.type} and {stop.type}",
@@ -162,7 +162,7 @@ class Loops:
         value = self.expressions.evaluate(node)
         lifted = self.context.lift(value)
         if lifted is None or not isinstance(lifted.type, Number):
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "a bound of a span must be a machine integer",
                 self.context.show(node, value),
@@ -183,7 +183,7 @@ class Loops:
         """The variable of a ``for`` or a ``with`` lives only in it, so its name must be free."""
         symbol = self.scope.symbols.get(target.id)
         if target.id in self.scope.known or symbol is not None:
-            self.context.refuse(
+            raise self.context.refuse(
                 target,
                 "the variable of a `for` or a `with` must have a name of its own",
                 f"`{target.id}`, which has a value",
@@ -202,7 +202,7 @@ class Loops:
         bounds = [self.expressions.evaluate(argument) for argument in call.args]
         for node, bound in zip(call.args, bounds, strict=True):
             if not isinstance(bound, Known) or type(bound.value) is not int:
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     "range must be of build-time numbers: its loop is unrolled",
                     self.context.show(node, bound),
@@ -216,7 +216,7 @@ class Loops:
     ) -> None:
         values = list(values)
         if len(values) > UNROLLED_MOST:
-            self.context.refuse(
+            raise self.context.refuse(
                 node.iter,
                 f"an unrolled loop must have at most {UNROLLED_MOST} rounds",
                 f"{len(values)}",

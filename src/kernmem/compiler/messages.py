@@ -25,12 +25,14 @@ def message(expressions: Expressions, node: ast.expr, end: str = "") -> Message:
         value = expressions.evaluate(node)
         if isinstance(value, Known) and isinstance(value.value, str):
             return Message(escape(value.value) + end, ())
-        context.refuse(node, "a message must be a text", context.show(node, value), 'f"…{value}…"')
+        raise context.refuse(
+            node, "a message must be a text", context.show(node, value), 'f"…{value}…"'
+        )
     text = ""
     values: list[Expression] = []
     for part in node.values:
         if isinstance(part, ast.Constant):
-            text += escape(part.value)
+            text += escape(str(part.value))
             continue
         assert isinstance(part, ast.FormattedValue)
         text += _value(expressions, part, values)
@@ -42,29 +44,26 @@ def _value(expressions: Expressions, part: ast.FormattedValue, values: list[Expr
     """The format of one value in braces, which goes to ``values`` unless it is known."""
     context = expressions.context
     specification = ""
-    if part.format_spec is not None:
+    if isinstance(part.format_spec, ast.JoinedStr):
+        pieces = part.format_spec.values
         specification = "".join(
-            piece.value for piece in part.format_spec.values if isinstance(piece, ast.Constant)  # type: ignore[attr-defined]
+            str(piece.value) if isinstance(piece, ast.Constant) else "{}" for piece in pieces
         )
     match = SPECIFICATION.fullmatch(specification)
-    nested = part.format_spec is not None and any(
-        isinstance(piece, ast.FormattedValue)
-        for piece in part.format_spec.values  # type: ignore[attr-defined]
-    )
-    if match is None or nested or part.conversion != -1 or (match["hash"] and not match["radix"]):
-        context.refuse(
+    if match is None or part.conversion != -1 or (match["hash"] and not match["radix"]):
+        raise context.refuse(
             part,
             "the format of a value must be {x}, {x:#x}, {x:x} or {x:8} with a width",
             f"`{{{context.source.text(part.value)}}}` with {specification or 'a conversion'!r}",
             "one of these",
         )
     value = expressions.evaluate(part.value)
-    is_text = isinstance(value, Known) and isinstance(value.value, (str, int))
-    if is_text and not isinstance(value.value, Struct):
-        return escape(format(value.value, specification))
+    known = value.value if isinstance(value, Known) else None
+    if isinstance(known, (str, int)) and not isinstance(known, Struct):
+        return escape(format(known, specification))
     lifted = context.value(value, part.value)
     if not isinstance(lifted.type, (Number, Reference, Enumeration)):
-        context.refuse(
+        raise context.refuse(
             part.value,
             "a value in a message must be an integer, an address or a reference",
             context.show(part.value, value),
@@ -90,5 +89,4 @@ def _directive(value: Expression, match: re.Match[str]) -> str:
 def escape(text: str) -> str:
     """A text as part of a printf format in a C string."""
     text = text.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    text = text.replace("\n", "\\n").replace("\t", "\\t").replace("??", "?\\?")
-    return text
+    return text.replace("\n", "\\n").replace("\t", "\\t").replace("??", "?\\?")

@@ -11,13 +11,11 @@ from kernmem.compiler.spelling import Named
 from kernmem.language import Struct
 
 RESERVED = frozenset(
-    """
-    auto break case char const continue default do double else enum extern float for goto if inline
-    int long register restrict return short signed sizeof static struct switch typedef union
-    unsigned void volatile while asm typeof bool true false NULL offsetof main
-    size_t ptrdiff_t wchar_t uint8_t uint16_t uint32_t uint64_t int8_t int16_t int32_t int64_t
-    intptr_t uintptr_t virtual_address_t physical_address_t linux unix
-    """.split()
+    "auto break case char const continue default do double else enum extern float for goto if "  # noqa: SIM905
+    "inline int long register restrict return short signed sizeof static struct switch typedef "
+    "union unsigned void volatile while asm typeof bool true false NULL offsetof main linux unix "
+    "size_t ptrdiff_t wchar_t uint8_t uint16_t uint32_t uint64_t int8_t int16_t int32_t int64_t "
+    "intptr_t uintptr_t virtual_address_t physical_address_t".split(" ")
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernmem.compiler.context import Context, Value, is_number, is_plain_int
+from kernmem.compiler.errors import CompileError
 from kernmem.compiler.order import check_order
 from kernmem.compiler.scope import Known
 from kernmem.compiler.spelling import digits, operation
@@ -54,7 +55,7 @@ FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
 def binary(context: Context, node: ast.AST, op: ast.operator, left: Value, right: Value) -> Value:
     """``left op right``"""
     if type(op) not in BINARY:
-        context.refuse(
+        raise context.refuse(
             node,
             "arithmetic must be one of + - * // % & | ^ << >>",
             context.show(node),
@@ -66,16 +67,23 @@ def binary(context: Context, node: ast.AST, op: ast.operator, left: Value, right
     if is_number(left) and is_number(right):
         return _arithmetic(context, node, sign, left, right)
     one, other = context.lift(left), context.lift(right)
-    if one is not None and other is not None and one.type == other.type and sign in "&|":
-        if isinstance(one.type, Enumeration) and one.type.is_flag:
-            check_order(context, node, (one, other))
-            return Binary(one.type, sign, one, other, one.type, context.where(node), wraps=True)
-    context.refuse(
+    if _are_flags(one, other) and sign in "&|":
+        assert one is not None and other is not None
+        check_order(context, node, (one, other))
+        return Binary(one.type, sign, one, other, one.type, context.where(node), wraps=True)
+    raise context.refuse(
         node,
         f"the operands of {sign} must be integers of one type",
         f"{context.show(node)}",
         "integers" if sign not in "&|" else "integers, or flags of one type",
     )
+
+
+def _are_flags(one: Expression | None, other: Expression | None) -> bool:
+    """Whether both are flags of one IntFlag."""
+    if one is None or other is None or one.type != other.type:
+        return False
+    return isinstance(one.type, Enumeration) and one.type.is_flag
 
 
 def _fold(
@@ -89,7 +97,7 @@ def _fold(
     try:
         value = compute(left.value, right.value)
     except (TypeError, ValueError, ArithmeticError, IntegerOverflow) as error:
-        context.source.fail(node, f"this cannot be computed at build time: {error}")
+        raise context.source.fail(node, f"this cannot be computed at build time: {error}") from None
     if is_plain_int(left) and is_plain_int(right):
         one = left.spelling or digits(left.value)
         other = right.spelling or digits(right.value)
@@ -105,7 +113,7 @@ def _arithmetic(context: Context, node: ast.AST, sign: str, left: Value, right: 
     if one is None:
         assert other is not None and isinstance(other.type, Number)
         if other.type.is_address:
-            _refuse_address(context, node, sign)
+            raise _refuse_address(context, node, sign)
         one = fit(context, node, left, other.type, sign)
     assert isinstance(one.type, Number)
     kind = result = one.type
@@ -116,21 +124,21 @@ def _arithmetic(context: Context, node: ast.AST, sign: str, left: Value, right: 
         elif sign == "-" and same:
             result = Number(usize)
         elif sign not in ("+", "-"):
-            _refuse_address(context, node, sign)
+            raise _refuse_address(context, node, sign)
         due = one.type if sign == "-" and same else Number(usize)
     else:
         due = kind
     if other is None:
         other = fit(context, node, right, due, sign)
     elif other.type != due:
-        context.refuse(
+        raise context.refuse(
             node,
             f"the operands of {sign} must have one type",
             f"{one.type} {sign} {other.type} in {context.show(node)}",
             f"`{due}(…)` around one" if not one.type.is_address else f"{due} on the right",
         )
     if isinstance(other, Literal) and other.value == 0 and sign in ("//", "%"):
-        context.refuse(node, "a divisor must not be 0", context.show(node), "another")
+        raise context.refuse(node, "a divisor must not be 0", context.show(node), "another")
     check_order(context, node, (one, other))
     return Binary(result, sign, one, other, kind, context.where(node))
 
@@ -138,7 +146,7 @@ def _arithmetic(context: Context, node: ast.AST, sign: str, left: Value, right: 
 def _shift(context: Context, node: ast.AST, sign: str, left: Value, right: Value) -> Value:
     one, other = context.lift(left), context.lift(right)
     if one is None:
-        context.refuse(
+        raise context.refuse(
             node,
             "what is shifted must have a width",
             context.show(node, left),
@@ -148,16 +156,16 @@ def _shift(context: Context, node: ast.AST, sign: str, left: Value, right: Value
     result = kind = one.type
     if kind.is_address:
         if sign == "<<":
-            _refuse_address(context, node, sign)
+            raise _refuse_address(context, node, sign)
         result = kind = Number(usize)
     bits = kind.bits(context.compiler.target)
     if other is None:
         assert isinstance(right, Known)
         other = Literal(kind, right.value, right.spelling)
     elif isinstance(other.type, Number) and other.type.is_address:
-        _refuse_address(context, node, sign)
+        raise _refuse_address(context, node, sign)
     if isinstance(other, Literal) and not 0 <= other.value < bits:
-        context.refuse(
+        raise context.refuse(
             node,
             f"a {kind} must be shifted by 0 to {bits - 1}",
             f"{other.value} in {context.show(node)}",
@@ -167,8 +175,8 @@ def _shift(context: Context, node: ast.AST, sign: str, left: Value, right: Value
     return Binary(result, sign, one, other, kind, context.where(node))
 
 
-def _refuse_address(context: Context, node: ast.AST, sign: str) -> Any:
-    context.refuse(
+def _refuse_address(context: Context, node: ast.AST, sign: str) -> CompileError:
+    return context.refuse(
         node,
         "an address has only + - of a usize, - of its own kind, and // % & >> by a usize",
         f"{sign} in {context.show(node)}",
@@ -181,7 +189,7 @@ def fit(context: Context, node: ast.AST, value: Value, kind: Number, sign: str) 
     assert isinstance(value, Known)
     maximum = kind.maximum(context.compiler.target)
     if not 0 <= value.value <= maximum:
-        context.refuse(
+        raise context.refuse(
             node,
             f"a number beside {kind} must be within 0 and {maximum:#x}",
             f"{value.value:#x} in {context.show(node)}",
@@ -196,7 +204,7 @@ def invert(context: Context, node: ast.AST, operand: Value) -> Value:
         return Known(~operand.value)
     one = context.lift(operand)
     if one is None or not isinstance(one.type, Number) or one.type.is_address:
-        context.refuse(
+        raise context.refuse(
             node, "~ must have an integer", context.show(node, operand), "`~usize(…)`"
         )
     return Invert(one.type, one)
@@ -214,7 +222,7 @@ def compare(context: Context, node: ast.AST, op: ast.cmpop, left: Value, right: 
         return Known(bool(compute(left.value, right.value)))
     for value in (left, right):
         if isinstance(value, Known) and value.value is None:
-            context.refuse(
+            raise context.refuse(
                 node,
                 "None must be compared with is",
                 context.show(node),
@@ -227,23 +235,25 @@ def compare(context: Context, node: ast.AST, op: ast.cmpop, left: Value, right: 
         other = fit(context, node, right, one.type, sign)
     if one is None or other is None or one.type != other.type:
         types = " and ".join(str(one.type) if one else "?" for one in (one, other))
-        context.refuse(
+        raise context.refuse(
             node,
             f"the operands of {sign} must have one type",
             f"{types} in {context.show(node)}",
             "a conversion around one",
         )
     if isinstance(one.type, (Reference, Boolean)) and sign not in ("==", "!="):
-        context.refuse(
+        raise context.refuse(
             node,
             f"{one.type} has no order",
             context.show(node),
             "`address_of(x)`" if isinstance(one.type, Reference) else "`==` or `!=`",
         )
     if not isinstance(one.type, (Number, Boolean, Enumeration, Reference)):
-        context.refuse(node, f"{one.type} cannot be compared", context.show(node), "its elements")
+        raise context.refuse(
+            node, f"{one.type} cannot be compared", context.show(node), "its elements"
+        )
     if isinstance(one, Read) and isinstance(other, Read) and one.symbol is other.symbol:
-        context.refuse(
+        raise context.refuse(
             node, "a comparison must have two sides", f"{context.show(node)}", "the other one"
         )
     check_order(context, node, (one, other))
@@ -276,7 +286,7 @@ def _identity(context: Context, node: ast.AST, negate: bool, left: Value, right:
     one, other = context.lift(left), context.lift(right)
     if isinstance(right, Known) and right.value is None and one is not None:
         if not is_nullable(one.type):
-            context.refuse(
+            raise context.refuse(
                 node,
                 "what is compared with None must be a reference or an address",
                 context.show(node, left),
@@ -287,7 +297,7 @@ def _identity(context: Context, node: ast.AST, negate: bool, left: Value, right:
     if both and isinstance(other, Member) and not other.type.is_flag:  # type: ignore[union-attr]
         assert one is not None
         return Compare(Boolean(), "!=" if negate else "==", one, other)
-    context.refuse(
+    raise context.refuse(
         node, "is must have None on its right", context.show(node), f"`{'!=' if negate else '=='}`"
     )
 
@@ -297,11 +307,12 @@ def _contains(context: Context, node: ast.AST, left: Value, right: Value) -> Val
         try:
             return Known(left.value in right.value)
         except TypeError as error:
-            context.source.fail(node, f"this cannot be computed at build time: {error}")
+            raise context.source.fail(
+                node, f"this cannot be computed at build time: {error}"
+            ) from None
     one, other = context.lift(left), context.lift(right)
-    flags = one is not None and other is not None and one.type == other.type
-    if not flags or not isinstance(one.type, Enumeration) or not one.type.is_flag:  # type: ignore[union-attr]
-        context.refuse(
+    if not _are_flags(one, other):
+        raise context.refuse(
             node,
             "in must have two flags of one IntFlag",
             context.show(node),
@@ -309,7 +320,7 @@ def _contains(context: Context, node: ast.AST, left: Value, right: Value) -> Val
         )
     assert one is not None and other is not None
     if not isinstance(one, (Member, Read)):
-        context.refuse(
+        raise context.refuse(
             node, "the left of in must be a member or a name", context.show(node), "it to a name"
         )
     return Contains(Boolean(), one, other)

@@ -20,7 +20,7 @@ def check_order(context: Context, node: ast.AST, operands: tuple[Expression, ...
     actors = [one for one in operands if one.effect is Effect.ACTS]
     readers = [one for one in operands if one.effect is not Effect.PURE]
     if actors and len(readers) > 1:
-        context.refuse(
+        raise context.refuse(
             node,
             "a call with effects must not stand beside another call or a read of memory",
             f"so in {context.show(node)}",

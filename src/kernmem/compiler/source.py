@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
 from types import FunctionType
-from typing import Any, NoReturn
+from typing import Any
 
 from kernmem.compiler.errors import CompileError
 
@@ -57,17 +57,17 @@ class Source:
         """``kernmem/memory/physical.py:41``"""
         return f"{self.path}:{node.lineno}"  # type: ignore[attr-defined]
 
-    def refuse(self, node: ast.AST, rule: str, found: str, instead: str) -> NoReturn:
-        """Refuse what stands at ``node``."""
-        self.fail(node, f"{rule}, not {found}; write {instead} instead")
+    def refuse(self, node: ast.AST, rule: str, found: str, instead: str) -> CompileError:
+        """The refusal of what stands at ``node``."""
+        return self.fail(node, f"{rule}, not {found}; write {instead} instead")
 
-    def fail(self, node: ast.AST, problem: str) -> NoReturn:
-        """Refuse what stands at ``node``, in other words than "not …; write … instead"."""
+    def fail(self, node: ast.AST, problem: str) -> CompileError:
+        """The refusal of what stands at ``node``, in other words than "not …; write … instead"."""
         line: int = node.lineno  # type: ignore[attr-defined]
         text = linecache.getline(self.file, line).rstrip("\n")
         offset: int = node.col_offset  # type: ignore[attr-defined]
         column = len(text.encode()[:offset].decode(errors="replace")) + 1
-        raise CompileError(self.file, line, column, problem, text)
+        return CompileError(self.file, line, column, problem, text)
 
 
 @lru_cache(maxsize=64)

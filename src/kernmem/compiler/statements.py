@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernmem.compiler import calls, operators
 from kernmem.compiler.context import Context, Value
+from kernmem.compiler.errors import CompileError
 from kernmem.compiler.expressions import Expressions
 from kernmem.compiler.loops import Loops
 from kernmem.compiler.messages import message
@@ -97,7 +98,7 @@ class Statements(Loops):
         node, function = self.function.source.node, self.function
         self.block(node.body, function.body)
         if self.scope.assigned is not None and function.result != Nothing():
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 f"every path of {function.name} must end in a return",
                 "one that falls off the end",
@@ -110,19 +111,21 @@ class Statements(Loops):
         for position, node in enumerate(nodes):
             if self.scope.assigned is None:
                 if self.pruned == pruned:
-                    self._refuse_unreachable(nodes[position - 1], node)
+                    raise self._refuse_unreachable(nodes[position - 1], node)
                 return
             before, pruned = len(block.statements), self.pruned
             visit = self.visits.get(type(node))
             if visit is None:
                 what, instead = REFUSED.get(type(node), (type(node).__name__, "something simpler"))
-                self.context.refuse(node, "a statement must be of kernel Python", what, instead)
+                raise self.context.refuse(
+                    node, "a statement must be of kernel Python", what, instead
+                )
             visit(node, block)
             for statement in block.statements[before:]:
                 self._note(statement)
 
-    def _refuse_unreachable(self, before: ast.stmt, node: ast.stmt) -> None:
-        self.context.refuse(
+    def _refuse_unreachable(self, before: ast.stmt, node: ast.stmt) -> CompileError:
+        return self.context.refuse(
             node,
             "a statement must be reachable",
             f"{self.context.show(node)} after `{self.context.source.text(before)}`",
@@ -144,7 +147,7 @@ class Statements(Loops):
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return
         if not isinstance(node.value, ast.Call):
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "an expression must be a call to be a statement",
                 self.context.show(node),
@@ -158,7 +161,7 @@ class Statements(Loops):
             self.scope.assigned = None
 
     def _call(self, node: ast.Call) -> Statement:
-        function, instance = calls.callee(self.expressions, node)
+        function, _ = calls.callee(self.expressions, node)
         line = node.lineno
         if function is panic:
             return Panic(line, message(self.expressions, self._only(node)))
@@ -166,7 +169,7 @@ class Statements(Loops):
             return Print(line, message(self.expressions, self._only(node), "\\n"))
         if function is Component.zero:
             if len(node.args) != 2 or node.keywords:
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     "zero must be called with 2 plain arguments",
                     self.context.show(node),
@@ -178,7 +181,7 @@ class Statements(Loops):
             return Zero(line, address, length)
         value = calls.call(self.expressions, node)
         if not isinstance(value, Call):
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "a call must have an effect to be a statement",
                 self.context.show(node),
@@ -188,7 +191,7 @@ class Statements(Loops):
 
     def _only(self, node: ast.Call) -> ast.expr:
         if len(node.args) != 1 or node.keywords:
-            self.context.refuse(
+            raise self.context.refuse(
                 node, "a message must be one text", self.context.show(node), 'one f"…{value}…"'
             )
         return node.args[0]
@@ -196,7 +199,7 @@ class Statements(Loops):
     def _assert(self, node: ast.Assert, block: Block) -> None:
         condition = self.expressions.condition(node.test)
         if node.msg is None:
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "an assert must say what is wrong",
                 self.context.show(node),
@@ -217,7 +220,7 @@ class Statements(Loops):
 
     def _assign(self, node: ast.Assign, block: Block) -> None:
         if len(node.targets) != 1:
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "an assignment must have one target",
                 self.context.show(node),
@@ -228,19 +231,17 @@ class Statements(Loops):
 
     def _annotated(self, node: ast.AnnAssign, block: Block) -> None:
         if not isinstance(node.target, ast.Name):
-            self.context.refuse(
+            raise self.context.refuse(
                 node.target,
                 "only a local may be annotated",
                 self.context.show(node.target),
                 "the assignment without the type",
             )
         name = node.target.id
-        kind = self.context.compiler.annotation(
-            self.context.source, node, node.annotation, name
-        )
+        kind = self.context.compiler.annotation(self.context.source, node, node.annotation, name)
         known = self.scope.symbols.get(name)
         if known is not None and known.type != kind:
-            self._refuse_second_type(node, known, str(kind))
+            raise self._refuse_second_type(node, known, str(kind))
         self.scope.annotated[name] = kind
         if node.value is not None:
             value = self.expressions.evaluate(node.value)
@@ -252,7 +253,7 @@ class Statements(Loops):
         if isinstance(target, ast.Name):
             symbol, typed = self._symbol(target, value, source)
             if isinstance(typed, Read) and typed.symbol is symbol:
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     "an assignment must change something",
                     self.context.show(node),
@@ -272,15 +273,17 @@ class Statements(Loops):
         """The variable that an assignment goes to, and the value in its type."""
         name = target.id
         symbol = self.scope.symbols.get(name)
-        if name in self.scope.known or (symbol is not None and symbol.role in ("counter", "storage")):
-            self.context.refuse(
+        if name in self.scope.known or (
+            symbol is not None and symbol.role in ("counter", "storage")
+        ):
+            raise self.context.refuse(
                 target,
                 "the variable of a `for` or a `with` must not be assigned",
                 f"`{name}`",
                 "another name",
             )
         if name == "self":
-            self.context.refuse(target, "self must not be assigned", "`self`", "another name")
+            raise self.context.refuse(target, "self must not be assigned", "`self`", "another name")
         if symbol is None:
             announced = self.scope.annotated.get(name)
             if announced is not None:
@@ -292,7 +295,7 @@ class Statements(Loops):
             return self.scope.declare(name, announced or typed.type, "local"), typed
         lifted = self.context.lift(value)
         if lifted is not None and not agree(lifted.type, symbol.type):
-            self._refuse_second_type(target, symbol, str(lifted.type))
+            raise self._refuse_second_type(target, symbol, str(lifted.type))
         return symbol, self.context.coerce(value, symbol.type, source, name)
 
     def _check_array(self, node: ast.AST, value: Expression) -> None:
@@ -300,15 +303,15 @@ class Statements(Loops):
         if isinstance(value, Inside) and isinstance(value.reference.type, Reference):
             struct = value.reference.type.struct
             if struct.packed and value.field.size > 1:
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     "an array of a packed struct must be used in place",
                     self.context.show(node),
                     "its elements",
                 )
 
-    def _refuse_second_type(self, node: ast.AST, symbol: Symbol, second: str) -> None:
-        self.context.refuse(
+    def _refuse_second_type(self, node: ast.AST, symbol: Symbol, second: str) -> CompileError:
+        return self.context.refuse(
             node,
             f"a variable must keep its type: {symbol.name} is {symbol.type}",
             second,
@@ -319,7 +322,7 @@ class Statements(Loops):
         if isinstance(target, ast.Attribute):
             base = self.expressions.evaluate(target.value)
             if isinstance(base, Known) and not isinstance(base.value, Struct):
-                self.context.refuse(
+                raise self.context.refuse(
                     target,
                     "a component's attributes must not change once the kernel is built",
                     f"an assignment to {self.context.show(target)}",
@@ -329,14 +332,14 @@ class Statements(Loops):
         elif isinstance(target, ast.Subscript):
             place = self.expressions.evaluate(target)
         else:
-            self.context.refuse(
+            raise self.context.refuse(
                 target,
                 "what is assigned must be a local, a field or an element",
                 self.context.show(target),
                 "a statement for each",
             )
         if not isinstance(place, (Load, Element)):
-            self.context.refuse(
+            raise self.context.refuse(
                 target,
                 "what is assigned must be a local, a field or an element",
                 self.context.show(target),
@@ -348,9 +351,11 @@ class Statements(Loops):
         target = node.target
         place: Expression
         if isinstance(target, ast.Name):
-            read = self.expressions.evaluate(ast.copy_location(ast.Name(target.id, ast.Load()), target))
+            read = self.expressions.evaluate(
+                ast.copy_location(ast.Name(target.id, ast.Load()), target)
+            )
             if not isinstance(read, Read):
-                self.context.refuse(
+                raise self.context.refuse(
                     node, "only a variable may change", self.context.show(target), "another name"
                 )
             read.symbol.reads -= 1
@@ -392,7 +397,7 @@ class Statements(Loops):
             calls.callee(self.expressions, manager)[0] if isinstance(manager, ast.Call) else None
         )
         if function is not Component.local or len(node.items) > 1 or not isinstance(name, ast.Name):
-            self.context.refuse(
+            raise self.context.refuse(
                 node,
                 "a with must be of a local struct",
                 self.context.show(manager),
@@ -414,14 +419,14 @@ class Statements(Loops):
         value: Expression | None = None
         if isinstance(result, Nothing):
             if node.value is not None or not result.returns:
-                self.context.refuse(
+                raise self.context.refuse(
                     node,
                     f"{self.function.name} must return {result}",
                     self.context.show(node),
                     "`return` alone" if result.returns else '`panic(f"…")`',
                 )
         elif node.value is None:
-            self.context.refuse(
+            raise self.context.refuse(
                 node, f"{self.function.name} must return {result}", "nothing", "`return …`"
             )
         else:

@@ -211,7 +211,7 @@ class HighestBit(Expression):
 
     operand: Expression
     where: str
-    traps = True  # type: ignore[assignment]
+    traps = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,7 +58,7 @@ class Enumeration:
 
     @property
     def c_name(self) -> str:
-        return str(self.cls.c_name)  # type: ignore[union-attr]
+        return str(vars(self.cls)["c_name"])
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def class_type(cls: Any) -> Type | None:
 def declared(struct: type[Struct]) -> type[Struct]:
     """The struct as the source declares it, for a class that :class:`Bindings` made of it."""
     layout = getattr(struct, "layout", None)
-    return struct if layout is None else layout.struct  # type: ignore[no-any-return]
+    return struct if layout is None else layout.struct
 
 
 def annotated_type(annotation: Any) -> Type | None:
