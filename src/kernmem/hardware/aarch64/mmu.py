@@ -5,8 +5,10 @@ was made under.  Each switch takes the next of the 256 ASIDs, so it finds nothin
 needs no invalidation.  They are used in two halves, 0-127 and 128-255; before entering a half,
 all translations are invalidated, still under the last ASID of the other.  From then on only
 that one ASID can be cached again (only the translations of the current one may be, D8.16.1,
-R_SQBCS), and it is not used before the other half begins, after the next invalidation.  So no
-ASID is ever current while translations of another table are cached under it.
+R_SQBCS), and it is used again only after the next invalidation.  So no ASID is ever
+current while translations of another table are cached under it.  The ASID that follows right
+after an invalidation was clean since the one before, so the ISB that every switch ends with is
+early enough to synchronize the invalidation.
 
 One store to TTBR0_EL1 changes root and ASID together (TCR_EL1.A1 = 0), so no walk can mix them.
 """
@@ -96,7 +98,6 @@ class Aarch64Mmu(Mmu):
         if asid % HALF == 0:
             self.cpu.tlbi_vmalle1()
             self.cpu.dsb_nsh()
-            self.cpu.isb()
         self.cpu.write_ttbr0(u64(table) | asid << 48)
         self.cpu.isb()
 

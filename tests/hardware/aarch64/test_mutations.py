@@ -1,0 +1,152 @@
+"""Weaken the MMU driver by one instruction: the model must notice, whichever it is.
+
+Each mutant of :class:`Aarch64Mmu` lacks one call of an instruction, or has a weaker one in its
+place.  All run the same workload, in which the original is clean.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+
+from hardware.aarch64.bench import (
+    BLOCK,
+    NORMAL_PAGE,
+    OTHER_ROOT,
+    PAGE,
+    PAGES,
+    READ_ONLY,
+    ROOT,
+    SPARE,
+    TABLE,
+    Bench,
+)
+from kernmem.hardware.aarch64 import mmu
+from kernmem.hardware.aarch64.mmu import Aarch64Mmu
+from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
+
+WEAKER = {
+    "dsb_ish": "dsb_ishst",
+    "dsb_nsh": "dsb_ishst",
+    "tlbi_vaae1is": "tlbi_vaale1is",
+    "read_sctlr": None,
+}
+"""What is weaker than an instruction, but not nothing; None: nothing to weaken."""
+
+PLAIN = ("write_sctlr", "switch: no write_ttbr0")
+"""Without these nothing is done at all, which any test sees."""
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Every ``self.cpu.instruction(…)`` in the class, in order."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="cpu"))):
+                yield node
+
+
+def parse() -> ast.Module:
+    """The source of the class."""
+    return ast.parse(textwrap.dedent(inspect.getsource(Aarch64Mmu)))
+
+
+def mutations() -> Iterator[tuple[int, str | None, str]]:
+    """The number of a call, what replaces it, and a name for the test."""
+    tree = parse()
+    owner = {
+        call: method.name
+        for method in ast.walk(tree)
+        if isinstance(method, ast.FunctionDef)
+        for call in calls(method)
+    }
+    for number, call in enumerate(calls(tree)):
+        assert isinstance(call.func, ast.Attribute)
+        name = call.func.attr
+        without = f"{owner[call]}: no {name} (line {call.lineno})"
+        if WEAKER.get(name, "") is not None and not any(each in without for each in PLAIN):
+            yield number, None, without
+        if WEAKER.get(name) is not None:
+            yield number, WEAKER[name], f"{owner[call]}: {WEAKER[name]} for {name}"
+
+
+def mutant(number: int, replacement: str | None) -> type[Aarch64Mmu]:
+    """The class with one call replaced, or dropped."""
+    tree = parse()
+    call = list(calls(tree))[number]
+    assert isinstance(call.func, ast.Attribute)
+    if replacement is not None:
+        call.func.attr = replacement
+    else:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and node.value is call:
+                node.value = ast.Constant(None)
+    ast.fix_missing_locations(tree)
+    namespace = dict(vars(mmu))
+    exec(compile(tree, mmu.__file__, "exec"), namespace)
+    result: type[Aarch64Mmu] = namespace["Aarch64Mmu"]
+    return result
+
+
+def workload(mmu_class: type[Aarch64Mmu]) -> None:
+    """Everything that the interface promises, each followed by an access that relies on it."""
+    bench = Bench(mmu_class)
+    page = VirtualAddress(bench.virtual(0))
+    # publish: a new entry is used; a new table is linked and used.
+    bench.map(0, 1)
+    assert bench.read(0) == 1
+    bench.store(SPARE, 0, bench.page(2))
+    bench.mmu.publish()
+    bench.store(ROOT, PAGES // BLOCK + 1, bench.link(SPARE))
+    bench.mmu.publish()
+    assert bench.model.load(PAGES + BLOCK) == 2
+    # retire_page: permissions, break before make, unmap.
+    bench.set(0, bench.page(1, NORMAL_PAGE | READ_ONLY))
+    bench.mmu.retire_page(page)
+    with pytest.raises(PageFault):
+        bench.model.store(int(page), 1)
+    bench.unmap(0)
+    with pytest.raises(PageFault):
+        bench.read(0)
+    bench.map(0, 3)
+    assert bench.read(0) == 3
+    # retire_table: a table is unlinked, its page reused, its entry filled anew.
+    bench.unmap(0)
+    bench.store(ROOT, PAGES // BLOCK, 0)
+    bench.mmu.retire_table(page)
+    with pytest.raises(PageFault):
+        bench.read(0)
+    bench.store(TABLE, 0, 0x1234_5678)
+    bench.store(TABLE, 0, bench.page(4))
+    bench.mmu.publish()
+    bench.store(ROOT, PAGES // BLOCK, bench.link(TABLE))
+    bench.mmu.publish()
+    assert bench.read(0) == 4
+    # switch: more often than there are ASIDs, which each root gets in turn.
+    bench.store(OTHER_ROOT, PAGES // BLOCK + 1, 0)
+    bench.mmu.publish()
+    for _ in range(300):
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        with pytest.raises(PageFault):
+            bench.model.load(PAGES + BLOCK + PAGE)
+        for _ in range(2):
+            bench.mmu.switch(PhysicalAddress(ROOT))
+            assert bench.model.load(PAGES + BLOCK) == 2
+
+
+def test_the_original_is_clean() -> None:
+    """No complaint at all."""
+    workload(Aarch64Mmu)
+
+
+@pytest.mark.parametrize(
+    ("number", "replacement"),
+    [pytest.param(number, other, id=name) for number, other, name in mutations()],
+)
+def test_every_instruction_is_needed(number: int, replacement: str | None) -> None:
+    """Without it, the model finds a violation."""
+    with pytest.raises(ModelViolation):
+        workload(mutant(number, replacement))
