@@ -82,8 +82,10 @@ static void mmu_on(void)
     table[(uint64_t)table >> 29] = ((uint64_t)table & ~0x1fffffffull) | 0x701;
     __asm__ volatile("msr ttbr0_el1, %0\\n msr mair_el1, %1\\n msr tcr_el1, %2\\n isb\\n"
                      "tlbi vmalle1\\n dsb nsh\\n isb\\n"
-                     "mrs x9, sctlr_el1\\n orr x9, x9, #1\\n orr x9, x9, #4\\n msr sctlr_el1, x9\\n isb"
-                     :: "r"(table), "r"(0x4ffull), "r"(22ull | 1 << 14 | 0xf << 8 | 1 << 23 | 2ull << 32)
+                     "mrs x9, sctlr_el1\\n orr x9, x9, #1\\n orr x9, x9, #4\\n"
+                     "msr sctlr_el1, x9\\n isb"
+                     :: "r"(table), "r"(0x4ffull),
+                     "r"(22ull | 1 << 14 | 0xf << 8 | 1 << 23 | 2ull << 32)
                      : "x9", "memory");
 }
 

@@ -6,8 +6,6 @@ What the Python side of ``host_runtime.c`` does: take the addresses, call, give 
 from __future__ import annotations
 
 import ctypes
-import errno
-import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -123,7 +121,7 @@ class HostLibrary:
         window = configuration.segment if taken == 2 else configuration.ram
         raise MachineError(
             f"this process has something at {window.start:#x} to {window.end:#x}, or may not "
-            f"reserve as much ({os.strerror(errno.EEXIST)}): start a fresh Python, and see ulimit -v"
+            "reserve as much: start a fresh Python, and see ulimit -v"
         )
 
     @property
@@ -147,7 +145,7 @@ class HostLibrary:
             raise MachineError("the host machine is closed")
         if len(words) > 8:
             raise MachineError(f"{name}: only 8 arguments can be passed")
-        self._arguments[: len(words)] = words
+        self._arguments[: len(words)] = list(words)
         result = self._result
         self._call(
             self.symbols[name].address,

@@ -22,7 +22,7 @@ from kernmem.machine.toolchain import Compiler, archive, link, replace_file
 
 C_FLAGS = (
     "-std=c11",
-    "-O2",
+    "-Os",
     "-g",
     "-ffreestanding",
     "-fno-stack-protector",
@@ -33,7 +33,7 @@ C_FLAGS = (
     "-fdata-sections",
     "-fstack-size-section",
 )
-"""How C for an image is compiled, besides the target.  -O2, since -Os saves less than a tenth."""
+"""How C for an image is compiled, besides the target.  -Os: smaller and, here, faster than -O2."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from kernmem.language import KernmemError
 
@@ -18,7 +19,7 @@ class PortMemory:
         self.read: Callable[[int, int], bytes] = self._refuse
         self.write: Callable[[int, bytes], None] = self._refuse
 
-    def _refuse(self, *_: object) -> bytes:
+    def _refuse(self, *_: object) -> Any:
         raise KernmemError("the kernel is being put together: there is no memory yet")
 
     def loader(self, size: int) -> Callable[[int], int]:

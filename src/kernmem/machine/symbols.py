@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from elftools.elf.elffile import ELFFile
 
@@ -28,13 +28,21 @@ class Symbol:
     kind: str
 
 
+def _section(elf: ELFFile, name: str) -> Any:
+    """A section, with the methods of its own kind, which pyelftools does not declare."""
+    section = elf.get_section_by_name(name)
+    if section is None:
+        raise KernmemError(f"the ELF file has no section {name}")
+    return cast(Any, section)
+
+
 _KINDS = {"STT_FUNC": "function", "STT_OBJECT": "variable"}
 
 
 def read_symbols(path: Path) -> dict[str, Symbol]:
     """The symbols of an ELF file by name, those of its own bookkeeping left out."""
     with path.open("rb") as file:
-        table = ELFFile(file).get_section_by_name(".symtab")
+        table = _section(ELFFile(file), ".symtab")
         symbols = {}
         for entry in table.iter_symbols():
             bind, kind = entry["st_info"]["bind"], entry["st_info"]["type"]
@@ -78,7 +86,7 @@ def code_sizes(objects: Mapping[str, Path], linked: Mapping[str, Symbol]) -> dic
     sizes = {}
     for name, path in objects.items():
         with path.open("rb") as file:
-            table = ELFFile(file).get_section_by_name(".symtab")
+            table = _section(ELFFile(file), ".symtab")
             sizes[name] = sum(
                 entry["st_size"]
                 for entry in table.iter_symbols()
@@ -119,7 +127,7 @@ def stack_use(path: Path) -> dict[str, StackUse]:
     with path.open("rb") as file:
         elf = ELFFile(file)
         frames = _frames(elf)
-        text = elf.get_section_by_name(".text")
+        text = _section(elf, ".text")
         start, code = text["sh_addr"], text.data()
     functions = {
         symbol.address: symbol
@@ -146,7 +154,7 @@ def stack_use(path: Path) -> dict[str, StackUse]:
 
 def _frames(elf: Any) -> dict[int, int]:
     """Function address -> frame bytes: pairs of a 64-bit address and a ULEB128 number."""
-    data = elf.get_section_by_name(".stack_sizes").data()
+    data = _section(elf, ".stack_sizes").data()
     frames = {}
     at = 0
     while at < len(data):

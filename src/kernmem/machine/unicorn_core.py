@@ -16,9 +16,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from unicorn import UC_HOOK_BLOCK, UC_HOOK_CODE, UC_HOOK_INTR, UcError
+from unicorn import (
+    UC_CTL_IO_WRITE,
+    UC_CTL_TLB_FLUSH,
+    UC_HOOK_BLOCK,
+    UC_HOOK_CODE,
+    UC_HOOK_INTR,
+)
 from unicorn import arm64_const as arm64
-from unicorn.unicorn_py3.unicorn import uclib
+from unicorn.unicorn_py3.unicorn import UcError, uclib
 
 from kernmem.hardware.aarch64.syndrome import is_abort
 from kernmem.hardware.simulation import MachineExit
@@ -209,7 +215,7 @@ class UnicornCore:
         for ram, content in zip(self._board.ram, snapshot.ram, strict=True):
             ram.restore(content)
         self._engine.context_restore(snapshot.context)
-        self._engine.ctl_flush_tlb()
+        self._engine.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
 
     def close(self) -> None:
         """Give the memory back."""

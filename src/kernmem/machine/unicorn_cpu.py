@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from unicorn import (
     UC_ARCH_ARM64,
@@ -20,10 +20,9 @@ from unicorn import (
     UC_PROT_EXEC,
     UC_PROT_READ,
     UC_PROT_WRITE,
-    Uc,
 )
 from unicorn import arm64_const as arm64
-from unicorn.unicorn_py3.unicorn import uclib
+from unicorn.unicorn_py3.unicorn import Uc, uclib
 
 from kernmem.hardware.aarch64.syndrome import page_fault
 from kernmem.language import PageFault
@@ -58,7 +57,8 @@ class Cpu:
     """One core.  ``uc`` is the engine, for memory and hooks."""
 
     def __init__(self, level: int) -> None:
-        self.uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
+        # Any: the wheel is typed in part only.
+        self.uc: Any = cast(Any, Uc)(UC_ARCH_ARM64, UC_MODE_ARM)
         self.uc.ctl_set_cpu_model(arm64.UC_CPU_ARM64_A53)
         self.reset(level)
 
