@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kernmem.language import KernmemError
 from kernmem.memory.profile import Placement, Profile, spec, tuned
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ DEFAULT_HARDWARE = {"model": "rpi3", "host": "lab", "unicorn": "rpi3"}
 MACHINES = tuple(DEFAULT_HARDWARE)
 PROFILES = ("spec", "tuned")
 PLACEMENTS = tuple(placement.value for placement in Placement)
+
+
+class NoSuchChoice(KernmemError, ValueError):
+    """A name is not one of those that there are, or two do not go together."""
 
 
 def boot(
@@ -59,7 +64,7 @@ def choose(hardware: str | None, machine: str) -> HardwareDescription:
     _one_of("machine", machine, MACHINES)
     description = find(hardware if hardware is not None else DEFAULT_HARDWARE[machine])
     if machine == "host" and description.name != "lab":
-        raise ValueError(
+        raise NoSuchChoice(
             f"the host machine must be the 'lab', not {description.name!r}: "
             "a process has no memory to give at that board's addresses"
         )
@@ -74,7 +79,7 @@ def heap_profile(profile: str, placement: str = "best", no_void: bool = True) ->
     if profile == "spec":
         return spec(where, no_void=no_void)
     if not no_void:
-        raise ValueError("no_void must be True with the tuned profile: only spec has voids")
+        raise NoSuchChoice("no_void must be True with the tuned profile: only spec has voids")
     return tuned(where)
 
 
@@ -83,18 +88,24 @@ def make_machine(
     machine: str,
     make_kernel: Callable[[Image, Hardware], Component],
 ) -> Machine:
-    """A machine of one kind with any kernel in it; nothing has run yet.
+    """A machine of one kind with any kernel in it, of which nothing has run yet.
 
-    The machines are imported here, so that who uses the model needs no compiler.
+    The machines are imported here, so that who uses the model waits for no compiler.
     """
+    _one_of("machine", machine, MACHINES)
+    if machine == "host":
+        from kernmem.machine.host import HostMachine
+
+        return HostMachine(hardware, make_kernel)
+    if machine == "unicorn":
+        from kernmem.machine.unicorn import UnicornMachine
+
+        return UnicornMachine(hardware, make_kernel)
     from kernmem.machine.model import Model
 
-    _one_of("machine", machine, MACHINES)
-    if machine == "model":
-        return Model(hardware, make_kernel)
-    raise NotImplementedError(f"the {machine} machine cannot be booted by name yet: use 'model'")
+    return Model(hardware, make_kernel)
 
 
 def _one_of(what: str, name: str, names: tuple[str, ...]) -> None:
     if name not in names:
-        raise ValueError(f"{what} must be one of {', '.join(names)}, not {name!r}")
+        raise NoSuchChoice(f"{what} must be one of {', '.join(names)}, not {name!r}")

@@ -1,71 +1,20 @@
 """Replay of a trace on a machine, through kmalloc and kfree.
 
 A reallocation is replayed as a free and an allocation.  What the heap could not give is not
-freed later.
+freed later.  On the host machine the loop is compiled too, see :mod:`native_replay`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from kernmem.language import KernmemError, address_of
+from kernmem.language import address_of
 from kernmem.machine.port import Machine
 from kernmem.memory.gap import Buffer
+from kernmem.workload.result import Allocation, CorruptBuffer, ReplayResult
 from kernmem.workload.trace import Op, Trace
 
 PROGRESS_EVERY = 2000
-
-
-@dataclass(frozen=True)
-class ReplayResult:
-    """What a replay measured.
-
-    Attributes:
-        calls: of kmalloc and kfree.
-        failed: calls of kmalloc that gave NULL.
-        peak_live_bytes: the most that was live at once, in bytes asked for.
-        peak_heap_bytes: the most that the heap spanned, from its start to its end.
-        end_gaps: gaps that the heap has at the end.
-        end_live_bytes: bytes asked for that are live at the end.
-    """
-
-    calls: int
-    failed: int
-    peak_live_bytes: int
-    peak_heap_bytes: int
-    end_gaps: int
-    end_live_bytes: int
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """One kmalloc of a replay.
-
-    Attributes:
-        id: the object of the trace.
-        offset: of its buffer from the start of the heap; None if the heap gave none.
-    """
-
-    id: int
-    offset: int | None
-
-
-class CorruptBuffer(KernmemError):
-    """A buffer does not hold what was written to it.
-
-    Attributes:
-        id: the object of the trace.
-        address: of the byte that changed.
-    """
-
-    def __init__(self, object_id: int, address: int, found: int, written: int) -> None:
-        super().__init__(
-            f"the buffer of id {object_id} was overwritten: {found:#04x} at {address:#x}, "
-            f"not {written:#04x}"
-        )
-        self.id = object_id
-        self.address = address
 
 
 def replay(
@@ -85,6 +34,10 @@ def replay(
         progress: hears now and then how many records are done.
         on_allocation: hears of every allocation.
     """
+    if machine.name == "host":
+        from kernmem.workload.native_replay import replay_on_host
+
+        return replay_on_host(machine, trace, limit, check, on_allocation)
     return _Replay(machine, check, on_allocation).run(trace, limit, progress)
 
 
