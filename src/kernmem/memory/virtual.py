@@ -92,19 +92,20 @@ class VirtualMemory(Component):
         self.physical.require_addressable()
         if self.info.current_pagetable == pagetable:
             panic(f"delete_pagetable: {pagetable} is current; switch_pagetable to another first")
-        # Always down the first table entry that is left, until nothing but the root remains.
+        # Always down the last table entry that is left, until nothing but the root remains: pages
+        # go back in the opposite order to that in which ascending addresses took them.
         while True:
             table = pagetable
             parent = pagetable
             place = usize(0)
             level = u32(self.root_level)
             while level > 0:
-                index = self._first_table(table, level)
-                if index == self.table_entries:
+                end = self._tables_end(table, level)
+                if end == 0:
                     break
                 parent = table
-                place = index
-                table = self.entries.next_table(self.entries.read(table, index))
+                place = end - 1
+                table = self.entries.next_table(self.entries.read(table, place))
                 level -= 1
             if table == pagetable:
                 break
@@ -113,13 +114,15 @@ class VirtualMemory(Component):
         self.physical.free_physical_page(pagetable)
 
     @kernel
-    def _first_table(self, table: PhysicalAddress, level: u32) -> usize:
-        """The index of the first entry of ``table`` that leads to a table; else its length."""
-        for index in span(usize(0), usize(self.table_entries)):
-            entry = self.entries.read(table, index)
+    def _tables_end(self, table: PhysicalAddress, level: u32) -> usize:
+        """The index after the last entry of ``table`` that leads to a table; 0 if none does."""
+        end = usize(self.table_entries)
+        while end > 0:
+            entry = self.entries.read(table, end - 1)
             if self.entries.is_valid(entry) and not self.entries.is_leaf(entry, level):
-                return index
-        return usize(self.table_entries)
+                break
+            end -= 1
+        return end
 
     @api
     def pagetable_map(
@@ -273,7 +276,11 @@ class VirtualMemory(Component):
         mapping: Mapping,
         leaf_level: u32,
     ) -> PagetableStatus:
-        """Map one page or block; the caller publishes.  New tables are filled, then linked."""
+        """Map one page or block; the caller publishes.  New tables are filled, then linked.
+
+        The upper tables are taken first, as :meth:`_unmap_leaf` gives them back last: what is
+        undone leaves the free pages in the order that they had.
+        """
         level = self._leaf_level(pagetable, virtual)
         if level < leaf_level:
             return PagetableStatus.ALREADY_MAPPED
@@ -283,11 +290,17 @@ class VirtualMemory(Component):
         if self.physical.info.free_pages_count < usize(level - leaf_level):
             return PagetableStatus.OUT_OF_MEMORY
         entry = self.entries.leaf(physical, mapping, leaf_level)
-        for below in span(leaf_level, level):
-            table = self._new_table()
-            self.entries.write(table, self._index(virtual, below), entry)
-            entry = self.entries.table(table)
         if level > leaf_level:
+            top = self._new_table()
+            table = top
+            below = level - 1
+            while below > leaf_level:
+                under = self._new_table()
+                self.entries.write(table, self._index(virtual, below), self.entries.table(under))
+                table = under
+                below -= 1
+            self.entries.write(table, self._index(virtual, below), entry)
+            entry = self.entries.table(top)
             self.mmu.publish()
         self.entries.write(place, self._index(virtual, level), entry)
         return PagetableStatus.OK
