@@ -36,7 +36,7 @@ from kernmem.language import (
     u64,
     usize,
 )
-from kernmem.language.structs import layout
+from kernmem.language.structs import Layout, layout
 
 INTEGERS: dict[type[Integer], str] = {
     u8: "uint8_t",
@@ -94,7 +94,7 @@ def struct_definition(text: Text, struct: type[Struct], target: Target) -> None:
     text.comment(own_documentation(struct))
     text.line(f"struct {tag} {{")
     comments = _field_comments(struct)
-    declarations = [_field(struct, field, target) for field in laid.fields]
+    declarations = [_field(laid, field, target) for field in laid.fields]
     width = max(map(len, declarations), default=0)
     for field, declaration in zip(laid.fields, declarations, strict=True):
         comment = comments.get(field.name)
@@ -102,7 +102,7 @@ def struct_definition(text: Text, struct: type[Struct], target: Target) -> None:
             text.line(f"    {declaration:{width}}  /* {comment} */")
         else:
             text.line(f"    {declaration}")
-    text.line(f"}} __attribute__(({_attributes(struct)}));")
+    text.line(f"}} __attribute__(({_attributes(laid)}));")
     text.blank()
     name = struct.c_name
     text.line(f'_Static_assert(sizeof({name}) == {laid.size}, "size of {name}");')
@@ -112,18 +112,18 @@ def struct_definition(text: Text, struct: type[Struct], target: Target) -> None:
     text.blank()
 
 
-def _attributes(struct: type[Struct]) -> str:
-    attributes = ["packed"] if struct.packed else []
-    if struct.alignment is not None:
-        attributes.append(f"aligned({struct.alignment})")
+def _attributes(laid: Layout) -> str:
+    attributes = ["packed"] if laid.packed else []
+    if laid.struct.alignment is not None:
+        attributes.append(f"aligned({laid.struct.alignment})")
     return ", ".join([*attributes, "may_alias"])
 
 
-def _field(struct: type[Struct], field: Field, target: Target) -> str:
+def _field(laid: Layout, field: Field, target: Target) -> str:
     kind = class_type(field.kind)
     assert kind is not None
     suffix = f"[{field.length}]" if field.length is not None else ""
-    wide = field.size > target.pointer_bytes and not struct.packed
+    wide = field.size > target.pointer_bytes and not laid.packed
     return f"{'_Alignas(8) ' if wide else ''}{declare(kind, field.name)}{suffix};"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar, cast
 
 from kernmem.language.errors import KernmemError
@@ -113,6 +113,11 @@ class Image:
         self.statics_end = address + max(size, 1)
         return static
 
+    def lay_out_naturally(self, struct: type[Struct]) -> None:
+        """Give the fields of a packed struct their alignment; call it before its first use."""
+        self.target = replace(self.target, natural=self.target.natural | {struct})
+        self.bound.target = self.target
+
     @contextmanager
     def local(self, struct: type[S]) -> Iterator[S]:
         """A struct on the kernel's stack, for the length of a ``with``."""
@@ -131,8 +136,12 @@ class Component:
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self.target = image.target
         self._bound = image.bound
+
+    @property
+    def target(self) -> Target:
+        """What the component's code is compiled for."""
+        return self.image.target
 
     # At build time ------------------------------------------------------------------------
 

@@ -147,6 +147,7 @@ class Layout:
     struct: type[Struct]
     size: int
     alignment: int
+    packed: bool
     fields: tuple[Field, ...]
 
 
@@ -213,6 +214,7 @@ def layout(cls: type[Struct], target: Target) -> Layout:
     if known is not None:
         return known
     fields: list[Field] = []
+    packed = cls.packed and cls not in target.natural
     offset = 0
     widest = 1
     for name, annotation in typing.get_type_hints(cls).items():
@@ -224,13 +226,13 @@ def layout(cls: type[Struct], target: Target) -> Layout:
         else:
             (kind, optional), length = without_none(annotation), None
         size = size_of(kind, target)
-        alignment = 1 if cls.packed else size
+        alignment = 1 if packed else size
         offset += -offset % alignment
         fields.append(Field(name, kind, optional, offset, size, length))
         offset = fields[-1].end
         widest = max(widest, alignment)
     alignment = max(widest, cls.alignment or 1)
-    result = Layout(cls, offset + -offset % alignment, alignment, tuple(fields))
+    result = Layout(cls, offset + -offset % alignment, alignment, packed, tuple(fields))
     _layouts[cls, target] = result
     return result
 

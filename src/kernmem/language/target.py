@@ -12,10 +12,13 @@ class Target:
     Attributes:
         isa: chooses the text of an intrinsic, e.g. ``"aarch64"``; ``"host"`` for a shared object.
         pointer_bytes: 4 or 8; the width of ``usize``, addresses and references.
+        natural: structs declared packed that are laid out naturally all the same; a choice that
+            an image makes for all its code (:meth:`Image.lay_out_naturally`).
     """
 
     isa: str
     pointer_bytes: int
+    natural: frozenset[type] = frozenset()
 
     def __post_init__(self) -> None:
         if self.pointer_bytes not in (4, 8):

@@ -123,7 +123,7 @@ class Machine(ABC):
         self.kernel = kernel
         self.memory = memory
         self.functions = api_functions(kernel)
-        self._bindings = Bindings(hardware.target, memory)
+        self._bindings = Bindings(image.target, memory)
 
     # What each kind of machine gives ------------------------------------------------------
 

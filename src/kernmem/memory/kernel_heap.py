@@ -73,6 +73,8 @@ class KernelHeap(Component):
     def __init__(self, image: Image, segment: KernelSegment, profile: Profile) -> None:
         super().__init__(image)
         self.segment = segment
+        if not profile.packed:
+            image.lay_out_naturally(Gap)
         self.gap_size = self.sizeof(Gap)
         self.header_size = self.sizeof(Superbuffer)
         self.grain = profile.grain or self.gap_size
