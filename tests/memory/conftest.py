@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import machines
 import pytest
 
@@ -20,3 +22,10 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 def booted(request: pytest.FixtureRequest) -> Machine:
     """Every machine in turn, booted: in the kernel's space, its heap empty."""
     return machines.booted(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _machines_of_this_module() -> Iterator[None]:
+    """Tests of other folders may want the host machine, of which there can be one at a time."""
+    yield
+    machines.close_machines()

@@ -2,54 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flat import flat
 
 from kernmem.hardware import find
+from kernmem.machine.host import HostMachine
 from kernmem.machine.model import Model
 from kernmem.machine.port import Machine
+from kernmem.machine.unicorn import UnicornMachine
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import Profile, spec
 
-NAMES = ("flat", "model")
+NAMES = ("flat", "model", "host", "unicorn")
 
 
-@cache
-def _built(name: str, profile: Profile) -> tuple[Machine, Any]:
-    """A machine of its own for each profile, and its state before anything ran."""
-    machine: Machine
-    if name == "flat":
-        machine = flat(256, profile)
-    else:
-        machine = Model(
-            find("lab"),
-            lambda image, hardware: MemoryManager(image, hardware, profile),
-        )
-    return machine, machine.snapshot()
-
-
-@cache
-def _booted(name: str, profile: Profile) -> tuple[Machine, Any]:
-    machine = machine_named(name, profile)
-    machine.init_memory()
-    return machine, machine.snapshot()
+_machines: dict[tuple[str, Profile], tuple[Machine, Any]] = {}
+_booted: dict[tuple[str, Profile], Any] = {}
 
 
 def machine_named(name: str, profile: Profile | None = None) -> Machine:
-    """A machine on which nothing ran yet."""
-    machine, fresh = _built(name, profile or spec())
+    """A machine of this kind on which nothing ran yet."""
+    key = (name, profile or spec())
+    if key not in _machines:
+        machine = _make(*key)
+        _machines[key] = (machine, machine.snapshot())
+    machine, fresh = _machines[key]
     machine.restore(fresh)
     return machine
 
 
 def booted(name: str, profile: Profile | None = None) -> Machine:
     """A machine whose memory manager is up: MMU on, in the kernel's space, heap empty."""
-    machine, state = _booted(name, profile or spec())
-    machine.restore(state)
+    key = (name, profile or spec())
+    if key in _booted:
+        machine, _ = _machines[key]
+        machine.restore(_booted[key])
+    else:
+        machine = machine_named(*key)
+        machine.init_memory()
+        _booted[key] = machine.snapshot()
     return machine
+
+
+def _make(name: str, profile: Profile) -> Machine:
+    if name == "flat":
+        return flat(256, profile)
+    return MAKERS[name](find("lab"), lambda image, parts: MemoryManager(image, parts, profile))
+
+
+def close_machines() -> None:
+    """Let go of the host machine, of which there can be one at a time, and of the others."""
+    for machine, _ in _machines.values():
+        if isinstance(machine, HostMachine | UnicornMachine):
+            machine.close()
+    _machines.clear()
+    _booted.clear()
+
+
+MAKERS: dict[str, Callable[..., Machine]] = {
+    "model": Model,
+    "host": HostMachine,
+    "unicorn": UnicornMachine,
+}
 
 
 def free_list(machine: Machine) -> list[int]:
