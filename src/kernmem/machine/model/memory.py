@@ -93,7 +93,7 @@ class ModelMemory:
         address = int(address)
         offset = address & OFFSET
         if offset + size > CHUNK:
-            return int.from_bytes(self.read(address, size), "little")
+            return int.from_bytes(self.read(address, size, size), "little")
         physical, _, clean = self.mmu.translate(address, Access.READ, size)
         number = physical >> CHUNK_BITS
         chunk = self.chunks.get(number)
@@ -110,7 +110,7 @@ class ModelMemory:
     def _store(self, address: int, value: int, size: int) -> None:
         address, value = int(address), int(value)
         if (address & OFFSET) + size > CHUNK:
-            self.write(address, value.to_bytes(size, "little"))
+            self.write(address, value.to_bytes(size, "little"), size)
         else:
             self._write(address, value.to_bytes(size, "little"), size)
 
@@ -130,22 +130,19 @@ class ModelMemory:
         offset = physical & OFFSET
         chunk[offset : offset + len(data)] = data
 
-    def read(self, address: int, length: int) -> bytes:
-        """Load bytes as the kernel would, of any length and alignment."""
-        pieces = [
-            self.mmu.translate(start, Access.READ, _unit(address, length)).physical
-            for start, _ in _parts(address, length)
-        ]
+    def read(self, address: int, length: int, size: int = 1) -> bytes:
+        """Load bytes where the kernel may, in accesses of ``size`` bytes."""
+        parts = list(_parts(address, length))
+        places = [self.mmu.translate(start, Access.READ, size).physical for start, _ in parts]
         return b"".join(
             self._load_piece(start, physical, part)
-            for (start, part), physical in zip(_parts(address, length), pieces, strict=True)
+            for (start, part), physical in zip(parts, places, strict=True)
         )
 
-    def write(self, address: int, data: bytes) -> None:
-        """Store bytes as the kernel would; if any part faults, nothing is stored."""
-        unit = _unit(address, len(data))
+    def write(self, address: int, data: bytes, size: int = 1) -> None:
+        """Store bytes where the kernel may; if any part faults, nothing is stored."""
         for start, _ in _parts(address, len(data)):
-            self.mmu.translate(start, Access.WRITE, unit)
+            self.mmu.translate(start, Access.WRITE, size)
         for start, part in _parts(address, len(data)):
             self._write(start, data[start - address : start - address + part], 1)
 
@@ -243,8 +240,3 @@ def _parts(address: int, length: int) -> Iterator[tuple[int, int]]:
         part = min(CHUNK - (address & OFFSET), end - address)
         yield address, part
         address += part
-
-
-def _unit(address: int, length: int) -> int:
-    """The access size whose alignment counts: the length, if one access could do it."""
-    return length if length in FORMATS and address % length else 1
