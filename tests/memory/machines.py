@@ -8,6 +8,7 @@ from typing import Any
 from flat import flat
 
 from kernmem.hardware import find
+from kernmem.language import u32, u64
 from kernmem.machine.host import HostMachine
 from kernmem.machine.model import Model
 from kernmem.machine.port import Machine
@@ -113,6 +114,26 @@ def registries(machine: Machine) -> dict[str, Any]:
 def state(machine: Machine) -> tuple[Any, ...]:
     """All that a call which fails must leave as it was: tables, pages, counters, free list."""
     return registries(machine), free_list(machine), pages_in_use(machine)
+
+
+def leaves_of(machine: Machine, table: int) -> dict[int, tuple[int, Any, Any]]:
+    """Every leaf by virtual address: physical address, entry, level."""
+    entries: Any = machine.kernel.virtual.entries  # type: ignore[attr-defined]
+    found: dict[int, tuple[int, Any, Any]] = {}
+
+    def walk(address: int, level: u32, start: int) -> None:
+        words = machine.read_physical(address, int(entries.page_length))
+        for index in range(1 << entries.index_bits):
+            entry = u64(int.from_bytes(words[8 * index : 8 * index + 8], "little"))
+            if entries.is_valid(entry):
+                virtual = start + (index << int(entries.shift(level)))
+                if entries.is_leaf(entry, level):
+                    found[virtual] = (int(entries.frame(entry, level)), entry, level)
+                else:
+                    walk(int(entries.next_table(entry)), level - 1, virtual)
+
+    walk(int(table), u32(entries.levels - 1), 0)
+    return found
 
 
 def take_all_pages(machine: Machine, leave: int = 0) -> list[int]:

@@ -10,9 +10,9 @@ from flat import PAGE, SEGMENT, flat
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from machines import free_list, pages_in_use, state, take_all_pages
+from machines import free_list, leaves_of, pages_in_use, state, take_all_pages
 
-from kernmem.language import KernelPanic, u32, u64
+from kernmem.language import KernelPanic
 from kernmem.machine.port import Machine
 from kernmem.memory.architecture import Mapping
 from kernmem.memory.virtual import PagetableStatus
@@ -174,26 +174,6 @@ def test_the_mapping_reaches_the_entry(machine: Machine, mapping: Mapping) -> No
     ]
     for _, entry, level in leaves.values():
         assert entries.mapping(entry, level) in allowed
-
-
-def leaves_of(machine: Machine, table: int) -> dict[int, tuple[int, Any, Any]]:
-    """Every leaf by virtual address: physical address, entry, level."""
-    entries: Any = machine.kernel.virtual.entries  # type: ignore[attr-defined]
-    found: dict[int, tuple[int, Any, Any]] = {}
-
-    def walk(address: int, level: u32, start: int) -> None:
-        words = machine.read_physical(address, int(entries.page_length))
-        for index in range(1 << entries.index_bits):
-            entry = u64(int.from_bytes(words[8 * index : 8 * index + 8], "little"))
-            if entries.is_valid(entry):
-                virtual = start + (index << int(entries.shift(level)))
-                if entries.is_leaf(entry, level):
-                    found[virtual] = (int(entries.frame(entry, level)), entry, level)
-                else:
-                    walk(int(entries.next_table(entry)), level - 1, virtual)
-
-    walk(int(table), u32(entries.levels - 1), 0)
-    return found
 
 
 # pagetable_map_linear ---------------------------------------------------------------------------
