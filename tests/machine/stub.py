@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 BASE = """
 #include <stdint.h>
 _Noreturn void kernmem_panic(const char *format, ...);
@@ -76,7 +78,8 @@ uint64_t probe(uint64_t address)
 static __attribute__((aligned(65536))) uint64_t table[8192];
 
 /* 64 KiB pages, 42 bits of address: the root has blocks of 512 MiB. */
-static void mmu_on(void)
+void mmu_on(void);
+void mmu_on(void)
 {
     table[UART >> 29] = (UART & ~0x1fffffffull) | 0x60000000000405;
     table[(uint64_t)table >> 29] = ((uint64_t)table & ~0x1fffffffull) | 0x701;
@@ -112,7 +115,7 @@ void kernel_main(void)
 }
 """
 
-FUNCTIONS = ("add", "count_down", "broken", "peek", "poke", "deep", "hang", "probe")
+FUNCTIONS = ("mmu_on", "add", "count_down", "broken", "peek", "poke", "deep", "hang", "probe")
 UART = {"rpi3": 0x3F201000, "lab": 0x09000000}
 
 
@@ -120,3 +123,44 @@ def stub_files(hardware: str, mode: int = 0) -> dict[str, str]:
     """The stub's C; ``mode`` chooses how it ends."""
     head = f"#define UART 0x{UART[hardware]:x}ull\n#define MODE {mode}\n"
     return {"kernmem_base.h": BASE, "board.c": head + BOARD}
+
+
+STATUS = {0: 7}
+"""Exit status by mode; 1 for all others."""
+
+_END = {
+    0: "",
+    1: "panic: mode 1\\n",
+    2: r"""exception: data abort
+  translation fault, level 2, write of 0x3ff00000020
+  vector 4, ESR 0x96000046, FAR 0x3ff00000020
+  pc 0x\w+, called from 0x\w+, sp 0x\w+
+""",
+    3: r"""exception: data abort
+  translation fault, level 2, write of 0x3fefffffff8
+  vector 4, ESR 0x96000046, FAR 0x3fefffffff8
+  pc 0x\w+, called from 0x\w+, sp 0x3ff00000000
+""",
+    5: r"""exception: instruction abort
+  translation fault, level 2, execute of 0x3ff00000030
+  vector 4, ESR 0x86000006, FAR 0x3ff00000030
+  pc 0x3ff00000030, called from 0x\w+, sp 0x\w+
+""",
+    6: r"""exception: unknown reason or undefined instruction
+  vector 4, ESR 0x2000000, FAR 0x3ff00000010
+  pc 0x\w+, called from 0x\w+, sp 0x\w+
+""",
+}
+ENDS = tuple(_END)
+"""The modes in which the stub comes to an end."""
+
+
+def expected_console(mode: int) -> re.Pattern[str]:
+    """What the stub writes."""
+    return re.compile(
+        r"""hello board 0x0    42
+probe 0x96000006 at 0x3ff00000010
+probe 0x0
+"""
+        + _END[mode]
+    )

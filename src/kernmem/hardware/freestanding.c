@@ -45,6 +45,8 @@ _Noreturn void kernmem_panic(const char *format, ...)
 }
 
 /* Compilers call these even from freestanding code, for what it copies and clears. */
+void *memset(void *start, int byte, size_t length);
+void *memcpy(void *restrict start, const void *restrict source, size_t length);
 
 void *memset(void *start, int byte, size_t length)
 {

@@ -48,6 +48,8 @@ class Counter(ctypes.Structure):
     _fields_ = [
         ("instructions", ctypes.c_uint64),
         ("blocks", ctypes.c_uint64),
+        ("address", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
         ("deadline", ctypes.c_int64),
         ("expired", ctypes.c_uint64),
         ("stop", ctypes.c_void_p),
@@ -270,11 +272,14 @@ class UnicornCore:
             ctypes.c_uint64(0),
         )
         self._engine.hook_add(UC_HOOK_INTR, self._on_exception)
-        panic = self._symbol("kernmem_panic")
-        self._engine.hook_add(UC_HOOK_CODE, self._on_panic, None, panic, panic)
+        panic = self.built.symbols.get("kernmem_panic")
+        if panic is not None:  # a kernel may be without one
+            self._engine.hook_add(UC_HOOK_CODE, self._on_panic, None, panic.address, panic.address)
 
     def _on_exception(self, engine: Any, number: int, _: Any) -> None:
-        # The block was counted whole when it began; the rest of it is not executed.
+        # The block was counted whole when it began; what follows this instruction is not executed.
+        counter = self._counter
+        counter.instructions -= (counter.address + counter.size - self.cpu.pc) // 4 - 1
         if number == UNDEFINED and self.cpu.instruction(self.cpu.pc) == SEMIHOSTING:
             self._semihosting()
         elif self._calling and not self._expects_fault():

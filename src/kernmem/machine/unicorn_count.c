@@ -6,6 +6,7 @@
 struct counter {
     uint64_t instructions;          /* executed so far; every instruction has 4 bytes */
     uint64_t blocks;
+    uint64_t address, size;         /* of the block that began last, in bytes */
     int64_t deadline;               /* CLOCK_MONOTONIC, in nanoseconds */
     uint64_t expired;               /* set when the deadline has passed */
     int (*stop)(void *engine);      /* uc_emu_stop */
@@ -15,7 +16,8 @@ void count_block(void *engine, uint64_t address, uint32_t size, struct counter *
 
 void count_block(void *engine, uint64_t address, uint32_t size, struct counter *counter)
 {
-    (void)address;
+    counter->address = address;
+    counter->size = size;
     counter->instructions += size / 4;
     if (++counter->blocks % 0x10000 == 0) {
         struct timespec now;
