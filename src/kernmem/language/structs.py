@@ -265,11 +265,10 @@ class Bindings(dict[type[Struct], type[Struct]]):
     def _property(self, field: Field) -> property:
         """The property that loads and stores ``field``: the interpreter's hot path."""
         offset, kind = field.offset, field.kind
-        plus: Any = int.__add__
         new: Any = int.__new__
         if field.length is not None:
             length, memory, size = field.length, self.memory, field.size
-            return property(lambda self: Array(kind, plus(self, offset), length, memory, size))
+            return property(lambda self: Array(kind, self + offset, length, memory, size))
 
         load: Any = self.memory.loader(field.size)
         store: Any = self.memory.storer(field.size)
@@ -278,7 +277,7 @@ class Bindings(dict[type[Struct], type[Struct]]):
             bound = self[kind]
 
             def get_reference(self: Any) -> Any:
-                address = load(plus(self, offset))
+                address = load(self + offset)
                 return new(bound, address) if address else None
 
             def set_reference(self: Any, value: Any) -> None:
@@ -286,14 +285,14 @@ class Bindings(dict[type[Struct], type[Struct]]):
                     value = 0
                 elif type(value) is not bound:
                     raise TypeError(f"{field.name} = {value!r}: must be a {kind.__name__} or None")
-                store(plus(self, offset), value)
+                store(self + offset, value)
 
             return property(get_reference, set_reference)
 
         if field.optional:
 
             def get_optional(self: Any) -> Any:
-                value = load(plus(self, offset))
+                value = load(self + offset)
                 return new(kind, value) if value else None
 
             def set_optional(self: Any, value: Any) -> None:
@@ -301,23 +300,23 @@ class Bindings(dict[type[Struct], type[Struct]]):
                     value = 0
                 elif type(value) is not kind:
                     raise TypeError(f"{field.name} = {value!r}: must be {kind.__name__} or None")
-                store(plus(self, offset), value)
+                store(self + offset, value)
 
             return property(get_optional, set_optional)
 
         if not issubclass(kind, Integer):  # bool and enumerations
             return property(
-                lambda self: kind(load(plus(self, offset))),
-                lambda self, value: store(plus(self, offset), int(kind(value))),
+                lambda self: kind(load(self + offset)),
+                lambda self, value: store(self + offset, int(kind(value))),
             )
 
         def get(self: Any) -> Any:
-            return new(kind, load(plus(self, offset)))
+            return new(kind, load(self + offset))
 
         def set_(self: Any, value: Any) -> None:
             if type(value) is not kind:
                 raise TypeError(f"{field.name} = {value!r}: must be {kind.__name__}")
-            store(plus(self, offset), value)
+            store(self + offset, value)
 
         return property(get, set_)
 

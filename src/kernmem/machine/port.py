@@ -177,12 +177,12 @@ class Machine(ABC):
             known = ", ".join(sorted(self.functions))
             raise AttributeError(f"the kernel has no function {name!r}; it has {known}")
         set_pointer_bytes(self.hardware.target.pointer_bytes)
-        bound = function.signature.bind(*arguments, **named)
-        bound.apply_defaults()
-        typed = tuple(
-            self.typed(function.parameters[parameter], value)
-            for parameter, value in bound.arguments.items()
-        )
+        if named or len(arguments) != len(function.parameters):
+            bound = function.signature.bind(*arguments, **named)
+            bound.apply_defaults()
+            arguments = tuple(bound.arguments.values())
+        kinds = function.parameters.values()
+        typed = tuple(map(self.typed, kinds, arguments))
         return self.typed(function.result, self.invoke(function, typed))
 
     def typed(self, value_type: Value, value: Any) -> Any:

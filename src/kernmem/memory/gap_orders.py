@@ -96,6 +96,20 @@ class LengthTree(GapTree):
         self.link(gap, parent, side)
 
     @kernel
+    def may_stay(self, gap: Gap, side: bool, length: usize, start: VirtualAddress) -> bool:
+        """Whether the gap can keep its place when it becomes ``length`` bytes at ``start``.
+
+        ``side`` is where it moves in the order: LEFT when it shrinks, RIGHT when it grows.
+        """
+        other = self.neighbour(gap, side)
+        if other is None:
+            return True
+        other_length = gap_length(other)
+        if length == other_length:
+            return (address_of(other) < start) == side
+        return (other_length < length) == side
+
+    @kernel
     def shortest_from(self, length: usize) -> Gap | None:
         """The shortest gap of at least ``length`` bytes, the lowest among equals; O(log n)."""
         best: Gap | None = None

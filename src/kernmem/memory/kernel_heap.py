@@ -186,14 +186,10 @@ class KernelHeap(Component):
         start = address_of(gap)
         gap_end = gap.end
         end = start + needed
-        self._unkey(gap)
         if gap_end - end >= self.gap_size:
-            rest = self.at(Gap, end)
-            self.by_addr.replace(gap, rest)
-            self._key(rest, gap_end)
+            self._reshape(gap, end, gap_end, LEFT)
         else:
-            self.by_addr.unlink(gap)
-            info.gaps -= 1
+            self._remove(gap)
             if not self.voids:
                 end = gap_end
             elif end < gap_end:
@@ -224,43 +220,69 @@ class KernelHeap(Component):
         voids_end = self._skip_voids(end, following)
         self._forget_voids(end, voids_end)
         end = voids_end
+        joins_before = before is not None and address_of(before) == start
         if after is not None and end == address_of(after):
             end = after.end
-            self._unkey(after)
-            if before is None or address_of(before) != start:
-                gap = self.at(Gap, start)
-                self.by_addr.replace(after, gap)
-                self._key(gap, end)
+            if not joins_before:
+                self._reshape(after, start, end, RIGHT)
                 return
-            self.by_addr.unlink(after)
-            self.info.gaps -= 1
-        if before is not None and address_of(before) == start:
-            self._unkey(before)
-            self._key(before, end)
+            self._remove(after)
+        if before is not None and joins_before:
+            self._reshape(before, start, end, RIGHT)
         elif end - start < self.gap_size:
             self._make_void(start, end)
         else:
-            gap = self.at(Gap, start)
-            gap.end = end
-            self.by_addr.insert_after(gap, before)
-            self._key(gap, end)
-            self.info.gaps += 1
+            self._insert(start, end, before)
+
+    # Gaps -----------------------------------------------------------------------------------
 
     @kernel
-    def _key(self, gap: Gap, end: VirtualAddress) -> None:
-        """Give a gap of the addr tree its end, and its place in the length tree."""
+    def _insert(self, start: VirtualAddress, end: VirtualAddress, before: Gap | None) -> None:
+        """Make a new gap, after ``before`` in the order of addresses."""
+        gap = self.at(Gap, start)
+        self._describe(gap, end)
+        self.by_addr.insert_after(gap, before)
+        self.by_length.insert(gap)
+        self.info.gaps += 1
+        self.info.gap_bytes += end - start
+
+    @kernel
+    def _remove(self, gap: Gap) -> None:
+        """Make a gap none."""
+        self.by_length.unlink(gap)
+        self.by_addr.unlink(gap)
+        self.info.gaps -= 1
+        self.info.gap_bytes -= gap_length(gap)
+
+    @kernel
+    def _reshape(self, gap: Gap, start: VirtualAddress, end: VirtualAddress, side: bool) -> None:
+        """Make ``gap`` the space from ``start`` to ``end``, between the same gaps as before.
+
+        ``side`` is where it moves in the order of lengths: LEFT if it becomes shorter.  Often it
+        need not move.  With voids allowed the new record may overlap the old one; then it leaves
+        the length tree first, so that no field is written before it was read.
+        """
+        moved = self.at(Gap, start)
+        self.info.gap_bytes -= gap_length(gap)
+        self.info.gap_bytes += end - start
+        stays = not self.voids and self.by_length.may_stay(gap, side, end - start, start)
+        if not stays:
+            self.by_length.unlink(gap)
+        if moved != gap:
+            if stays:
+                self.by_length.replace(gap, moved)
+            self.by_addr.replace(gap, moved)
+        self._describe(moved, end)
+        self.by_addr.refresh_path(moved)
+        if not stays:
+            self.by_length.insert(moved)
+
+    @kernel
+    def _describe(self, gap: Gap, end: VirtualAddress) -> None:
+        """Fill in what the record of a gap holds beside its links."""
         gap.magic = u8(GAP_MAGIC)
         gap.reach = u16(0)
         gap.end = end
-        self.by_addr.refresh_path(gap)
-        self.by_length.insert(gap)
-        self.info.gap_bytes += end - address_of(gap)
-
-    @kernel
-    def _unkey(self, gap: Gap) -> None:
-        """Take a gap out of the length tree, before its length changes."""
-        self.by_length.unlink(gap)
-        self.info.gap_bytes -= gap_length(gap)
 
     # Voids ----------------------------------------------------------------------------------
 
