@@ -23,6 +23,7 @@ from rich.table import Table
 
 from kernmem.hardware import HARDWARE, HardwareDescription
 from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
+from kernmem.machine.port import Machine
 from kernmem.system import MACHINES, PLACEMENTS, PROFILES, boot, choose, heap_profile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -229,10 +230,9 @@ def build_command(
         table.add_row(item.name, item.what, *("" if n is None else f"{n:,}" for n in numbers))
     console = _console()
     console.print(table)
-    console.print(
-        f"{len(delivery.files)} files in {output} in {seconds:.1f} s; "
-        f"the memory manager's deepest stack is {delivery.deepest_stack:,} bytes"
-    )
+    console.print(f"{len(delivery.files)} files in {output} in {seconds:.1f} s")
+    if delivery.deepest_stack is not None:
+        console.print(f"deepest stack of the memory manager: {delivery.deepest_stack:,} bytes")
 
 
 # kernmem run ------------------------------------------------------------------------------------
@@ -343,7 +343,8 @@ def replay_command(
         events = read_trace(trace)
         booted = boot(hardware, machine, profile=profile, placement=placement, no_void=no_void)
         total = len(events) if limit is None else min(limit, len(events))
-        with _progress(f"{events.name} on the {machine} machine", total) as progress:
+        title = f"{events.name} on the {machine} machine"
+        with _closing(booted), _progress(title, total) as progress:
             result = replay(
                 booted,
                 events,
@@ -366,6 +367,17 @@ def replay_command(
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), f"{value:,}")
     _console(stderr=addresses).print(table)
+
+
+@contextmanager
+def _closing(machine: Machine) -> Iterator[None]:
+    """Give back, at the end, what a machine holds; the model holds nothing but memory."""
+    try:
+        yield
+    finally:
+        close = getattr(machine, "close", None)
+        if close is not None:
+            close()
 
 
 @contextmanager

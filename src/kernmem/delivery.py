@@ -38,10 +38,15 @@ class DeliveredFile:
 
 @dataclass(frozen=True)
 class Delivery:
-    """All that was written, and the sizes that people ask for."""
+    """All that was written.
+
+    Attributes:
+        deepest_stack: bytes that the deepest path through the memory manager takes; None for a
+            checked build, whose checks are functions too.
+    """
 
     files: tuple[DeliveredFile, ...]
-    deepest_stack: int
+    deepest_stack: int | None
 
 
 def deliver(
@@ -62,6 +67,7 @@ def deliver(
     directory.mkdir(parents=True, exist_ok=True)
     _forget_c(directory / "c")
     built = build_image(hardware.name, directory, manager, **how)
+    deepest = None if checked else max(use.bytes for use in built.stack_use.values())
     # A library is for other kernels, so the self-test is not in it; an image needs a kernel.
     with tempfile.TemporaryDirectory(prefix="kernmem-") as place:
         selftest = build_image(hardware.name, Path(place), selftest_kernel(profile), **how)
@@ -84,7 +90,6 @@ def deliver(
         (built.elf, "the same, with symbols"),
     ):
         files.append(DeliveredFile(path.name, what, path.stat().st_size))
-    deepest = max(use.bytes for use in built.stack_use.values())
     return Delivery(tuple(files), deepest)
 
 

@@ -1,0 +1,276 @@
+"""The command, as scripts and people use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kernmem.cli import main
+from kernmem.hardware import HARDWARE
+
+TRACE = Path(__file__).parent / "data" / "traces" / "arm64-boot-kmalloc.npz"
+KEYS = [
+    "calls",
+    "failed",
+    "peak_live_bytes",
+    "peak_heap_bytes",
+    "end_gaps",
+    "end_live_bytes",
+]
+
+
+def kernmem(*arguments: str | Path) -> Result:
+    """Run the command in this process; an exception that it does not handle is the test's."""
+    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+
+
+def facts(*arguments: str | Path) -> Any:
+    """The JSON that a command that succeeds prints."""
+    result = kernmem(*arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+# Help and usage ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", "boot", "build", "run", "hardware", "replay"])
+def test_help(command: str) -> None:
+    result = kernmem(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    assert command in ("hardware",) or "Example" in result.stdout
+
+
+def test_version() -> None:
+    assert kernmem("--version").stdout.split()[1][0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["boot", "rpi9"], "'rpi9' is not one of 'rpi3', 'lab'"),
+        (["boot", "--machine", "toaster"], "is not one of 'unicorn', 'qemu', 'model'"),
+        (["boot", "--void"], "no_void must be True with the tuned profile: only spec has voids"),
+        (["boot", "--timeout", "0"], "0.0 is not in the range x>0"),
+        (["build", "rpi3"], "Missing option '-o'"),
+        (["replay", "none.npz"], "none.npz: there is no such file"),
+        (["replay", __file__], "test_cli.py: not an .npz file of plain columns"),
+        (["replay", TRACE, "--limit", "-1"], "-1 is not in the range x>=0"),
+        (["replay", TRACE, "--machine", "host", "--hardware", "rpi3"], "must be the 'lab'"),
+        (["run", "none.py"], "'none.py' does not exist"),
+        (["fly"], "No such command 'fly'"),
+    ],
+)
+def test_what_cannot_be_tried_exits_with_2(arguments: list[str], message: str) -> None:
+    result = kernmem(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = kernmem("build", "lab", "-o", tmp_path / "file" / "out")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"kernmem: {tmp_path}/file")
+
+
+# kernmem boot -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", ["model", "unicorn"])
+def test_boot(machine: str) -> None:
+    result = kernmem("boot", "lab", "--machine", machine)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("kernmem self-test\n")
+    assert result.stdout.endswith("\nPASS\n")
+    assert "kernmem: the self-test passed in" in result.stderr
+
+
+def test_boot_without_arguments_is_a_raspberry_pi() -> None:
+    result = kernmem("boot")
+    assert result.exit_code == 0
+    assert "physical: 15327 pages of 65536 bytes\n" in result.stdout
+
+
+@pytest.mark.qemu
+@pytest.mark.skipif(shutil.which("qemu-system-aarch64") is None, reason="QEMU is not installed")
+def test_boot_on_qemu() -> None:
+    result = kernmem("boot", "--machine", "qemu")
+    assert result.exit_code == 0
+    assert result.stdout.replace("\r", "") == kernmem("boot").stdout
+
+
+def test_boot_on_a_qemu_that_has_no_such_board() -> None:
+    result = kernmem("boot", "lab", "--machine", "qemu")
+    assert result.exit_code == 2
+    assert "QEMU has no board like 'lab': use rpi3" in result.stderr
+
+
+def test_boot_without_end_is_a_failure() -> None:
+    result = kernmem("boot", "--timeout", "0.001")
+    assert result.exit_code == 1
+    assert "no end after 0.001 s" in result.stderr
+
+
+def test_a_kernel_that_fails_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernmem.kernels.selftest_heap.HeapTest.run", lambda self: fail())
+    result = kernmem("boot", "lab", "--machine", "model")
+    assert result.exit_code == 1
+    assert "kernmem: panic: the heap is on fire" in result.stderr
+    assert "PASS" not in result.stdout
+
+
+def fail() -> None:
+    """Kernel code that panics."""
+    from kernmem.language import panic
+
+    panic("the heap is on fire")
+
+
+# kernmem build ----------------------------------------------------------------------------------
+
+
+def test_build(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    result = kernmem("build", "rpi3", "-o", out)
+    assert result.exit_code == 0, result.output
+    for name in ("kernel8.img", "kernel.elf", "libkernmem.a"):
+        assert (out / name).stat().st_size > 0
+        assert name in result.stdout
+    modules = ("physical", "virtual", "linearspace", "kernelsegment", "kernelheap")
+    for name in modules:
+        assert (out / "c" / f"{name}.c").exists()
+        assert (out / "c" / f"{name}.h").exists()
+    assert not (out / "c" / "selftest.c").exists()
+    assert "\x1b" not in result.stdout
+
+
+def test_build_tells_a_program_what_it_wrote(tmp_path: Path) -> None:
+    told = facts("build", "lab", "-o", tmp_path, "--amalgamate", "--profile", "spec", "--json")
+    assert told["hardware"] == "lab"
+    assert 0 < told["deepest_stack"] < 4096
+    files = {each["name"]: each for each in told["files"]}
+    assert set(files) == {
+        "c/kernmem.c",
+        "c/kernmem.h",
+        "libkernmem.a",
+        "lab.img",
+        "kernel.elf",
+    }
+    for name, each in files.items():
+        assert (tmp_path / name).stat().st_size == each["bytes"]
+    assert files["c/kernmem.c"]["code_bytes"] > 1000
+
+
+def test_a_build_leaves_no_c_of_the_last_one(tmp_path: Path) -> None:
+    facts("build", "lab", "-o", tmp_path, "--json")
+    own = tmp_path / "c" / "own.c"
+    own.write_text("/* somebody's */\n")
+    facts("build", "lab", "-o", tmp_path, "--amalgamate", "--json")
+    assert {path.name for path in own.parent.iterdir()} == {"own.c", "kernmem.c", "kernmem.h"}
+
+
+@pytest.mark.parametrize("option", ["--checked", "--lines"])
+def test_build_options(tmp_path: Path, option: str) -> None:
+    facts("build", "lab", "-o", tmp_path, option, "--json")
+    text = (tmp_path / "c" / "kernelheap.c").read_text()
+    assert ("#line" in text) == (option == "--lines")
+
+
+# kernmem run ------------------------------------------------------------------------------------
+
+
+def test_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, kernmem\nprint(sys.argv[1:], kernmem.boot('lab').kmalloc(10))\nsys.exit(7)\n"
+    )
+    result = kernmem("run", script, "--json", "-o", "x")
+    assert result.exit_code == 7
+    assert capfd.readouterr().out == "['--json', '-o', 'x'] <void at 0x1800000010>\n"
+
+
+def test_run_of_a_script_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import kernmem\nkernmem.boot('lab').load(8)\n")
+    assert kernmem("run", script).exit_code == 1
+    assert "PageFault: read of 0x8" in capfd.readouterr().err
+
+
+# kernmem hardware -------------------------------------------------------------------------------
+
+
+def test_hardware() -> None:
+    result = kernmem("hardware")
+    assert result.exit_code == 0
+    assert "Raspberry Pi 3" in result.stdout
+
+
+def test_hardware_as_json() -> None:
+    told = facts("hardware", "--json")
+    assert [each["name"] for each in told] == list(HARDWARE)
+    assert "host" in told[1]["machines"]
+    assert "qemu" in told[0]["machines"]
+
+
+# kernmem replay ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine", ["model", "host", "unicorn"])
+def test_replay_as_json(machine: str) -> None:
+    told = facts("replay", TRACE, "--machine", machine, "--limit", "400", "--json")
+    timed = ["ns_per_call"] if machine == "host" else []
+    assert list(told) == [*KEYS, *timed]
+    assert told["calls"] == 400
+    assert told["failed"] == 0
+
+
+def test_replay_as_text() -> None:
+    result = kernmem("replay", TRACE, "--limit", "2000", "--machine", "host")
+    assert result.exit_code == 0
+    for name in (*KEYS, "ns_per_call"):
+        assert name.replace("_", " ") in result.stdout
+
+
+def test_replay_addresses() -> None:
+    result = kernmem("replay", TRACE, "--limit", "50", "--addresses")
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [int(name) for name, _ in lines] == list(range(len(lines)))
+    assert int(lines[0][1]) == 16
+    assert "peak live bytes" in result.stderr
+    told = facts("replay", TRACE, "--limit", "50", "--addresses", "--json")
+    assert told["addresses"] == [[int(name), int(offset)] for name, offset in lines]
+
+
+def test_the_profile_is_the_one_asked_for() -> None:
+    told = facts(
+        *("replay", TRACE, "--profile", "spec", "--void", "--placement", "first"),
+        *("--limit", "30", "--addresses", "--json"),
+    )
+    assert any(offset % 4 for _, offset in told["addresses"])
+
+
+# The command itself -----------------------------------------------------------------------------
+
+
+def test_the_installed_command_has_no_colour_in_a_pipe() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from kernmem.cli import main; main()", "hardware"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "40"},
+    )
+    assert "\x1b" not in done.stdout
+    assert all("…" not in line for line in done.stdout.splitlines())

@@ -1,0 +1,93 @@
+"""Machines by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import kernmem
+from kernmem.memory.profile import Placement
+from kernmem.system import NoSuchChoice, choose, heap_profile
+
+
+def test_boot_gives_a_raspberry_pi_with_its_heap_ready() -> None:
+    machine = kernmem.boot()
+    assert machine.name == "model"
+    assert machine.hardware.name == "rpi3"
+    assert machine.memory.mmu.enabled  # type: ignore[attr-defined]
+    buffer = machine.kmalloc(100)
+    assert machine.kernel_heap_info.live_buffers == 1
+    machine.kfree(buffer)
+    assert machine.validate_kernel_heap()
+
+
+def test_the_heap_has_the_profile_asked_for() -> None:
+    machine = kernmem.boot("lab", profile="spec", placement="first")
+    assert machine.kernel.kernel_heap.first_fit  # type: ignore[attr-defined]
+    assert machine.kernel.kernel_heap.grain == 60  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("machine", ["host", "unicorn"])
+def test_compiled_machines_boot_by_name(machine: str) -> None:
+    booted = kernmem.boot("lab", machine)
+    try:
+        assert booted.name == machine
+        model = kernmem.boot("lab")
+        for length in (1, 100, 70000):
+            assert booted.kmalloc(length) == model.kmalloc(length)
+    finally:
+        booted.close()
+
+
+def test_each_machine_has_a_default_hardware() -> None:
+    assert choose(None, "model").name == "rpi3"
+    assert choose(None, "unicorn").name == "rpi3"
+    assert choose(None, "host").name == "lab"
+    assert choose("lab", "unicorn").name == "lab"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"machine": "pdp11"}, "machine must be one of model, host, unicorn, not 'pdp11'"),
+        ({"profile": "fast"}, "profile must be one of spec, tuned, not 'fast'"),
+        ({"placement": "worst"}, "placement must be one of best, first, largest, not 'worst'"),
+        (
+            {"no_void": False},
+            "no_void must be True with the tuned profile: only spec has voids",
+        ),
+        (
+            {"hardware": "rpi3", "machine": "host"},
+            "the host machine must be the 'lab', not 'rpi3': "
+            "a process has no memory to give at that board's addresses",
+        ),
+    ],
+)
+def test_a_wrong_choice_is_told_the_right_ones(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(NoSuchChoice) as caught:
+        kernmem.boot(**arguments)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_an_unknown_hardware_is_told_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="hardware must be one of rpi3, lab, not 'rpi9'"):
+        kernmem.boot("rpi9")
+
+
+def test_profiles_by_name() -> None:
+    assert heap_profile("tuned").alignment == 16
+    assert heap_profile("spec", "largest").placement is Placement.LARGEST
+    assert heap_profile("spec", no_void=False).voids
+
+
+def test_the_import_waits_for_no_compiler_and_no_emulator() -> None:
+    script = (
+        "import kernmem, sys; kernmem.boot('lab');"
+        "print({'unicorn', 'kernmem.compiler', 'rich'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "set()\n"
