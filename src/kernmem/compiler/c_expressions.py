@@ -258,7 +258,14 @@ class Expressions:
     def _highest_bit(self, e: HighestBit) -> C:
         value = self.exact(e.operand)
         if self.checked:
-            return C(f'kernmem_highest_bit({value}, "{e.operand.type}", {self.where(e.where)})')
+            assert isinstance(e.operand.type, Number)
+            arguments = (
+                value,
+                number(e.operand.type.maximum(self.target)),
+                f'"{e.operand.type}"',
+                self.where(e.where),
+            )
+            return C(f"kernmem_highest_bit({', '.join(arguments)})")
         return C(f"kernmem_highest_bit({value})")
 
     def _cast(self, e: Cast) -> C:
@@ -271,12 +278,21 @@ class Expressions:
     # Conditions ---------------------------------------------------------------------------
 
     def _compare(self, e: Compare, operator: str = "") -> C:
-        temporary, (left, right) = "", (self.operand(e.left), self.operand(e.right))
-        if self.checked:
+        if self.checked and len(_movers((e.left, e.right))) > 1:
             temporary, texts = self.ordered((e.left, e.right), SHIFT)
             left, right = C(texts[0], SHIFT), C(texts[1], SHIFT)
+        else:
+            temporary, left, right = "", self._compared(e.left), self._compared(e.right)
         joined = _join(operator or e.operator, left, right)
         return C(temporary + joined.text, joined.precedence).closed(temporary)
+
+    def _compared(self, e: Expression) -> C:
+        """An operand of a comparison; gcc warns of ``~`` in one of narrow integers."""
+        if isinstance(e, Invert) and self._is_narrow(e.type):
+            assert isinstance(e.type, Number)
+            maximum = number(e.type.maximum(self.target))
+            return C(f"{maximum} - {self.at(e.operand, MULTIPLY)}", ADD)
+        return self.operand(e)
 
     def _negate(self, operand: Expression) -> C:
         if isinstance(operand, Compare):
@@ -311,17 +327,16 @@ class Expressions:
 
         The first result is the text that fills the temporaries, empty if there are none.
         """
-        movers = [
-            index for index, one in enumerate(operands) if one.traps or one.effect is Effect.ACTS
-        ]
+        movers = _movers(operands)
         before = ""
         texts = []
         for index, operand in enumerate(operands):
-            text = self.exact(operand, precedence)
+            c = self.cast_exact(self.emit(operand), operand.type)
+            text = c.within(precedence)
             if self.checked and len(movers) > 1 and index in movers[:-1]:
                 name = f"kernmem_{len(self.temporaries) + 1}"
                 self.temporaries.append(declare(operand.type, name))
-                before += f"{name} = {self.exact(operand, CHOOSE)}, "
+                before += f"{name} = {c.within(CHOOSE)}, "
                 text = name
             texts.append(text)
         return before, texts
@@ -335,6 +350,11 @@ class Expressions:
                 cast += "(uintptr_t)"
             parts.append(cast + self.at(value, UNARY))
         return ", ".join(parts)
+
+
+def _movers(operands: tuple[Expression, ...]) -> list[int]:
+    """The operands whose place in the order shows: they act, or may panic."""
+    return [i for i, one in enumerate(operands) if one.traps or one.effect is Effect.ACTS]
 
 
 def suffix(kind: Number) -> str:

@@ -40,6 +40,7 @@ from kernmem.compiler.tree import Scope as ScopeStatement
 from kernmem.compiler.tree import expressions as expressions_of
 from kernmem.compiler.types import Nothing, Number, Reference, Sequence, agree
 from kernmem.language import Component, Struct, VirtualAddress, panic, usize
+from kernmem.language.structs import layout
 
 if TYPE_CHECKING:
     from kernmem.compiler.driver import Compiler
@@ -302,7 +303,7 @@ class Statements(Loops):
         """An array in a packed struct may be misaligned, so nothing may point to it."""
         if isinstance(value, Inside) and isinstance(value.reference.type, Reference):
             struct = value.reference.type.struct
-            if struct.packed and value.field.size > 1:
+            if layout(struct, self.context.compiler.target).packed and value.field.size > 1:
                 raise self.context.refuse(
                     node,
                     "an array of a packed struct must be used in place",
