@@ -253,6 +253,7 @@ class Bindings(dict[type[Struct], type[Struct]]):
             "__slots__": (),
             "__new__": int.__new__,
             "__repr__": _show,
+            "__format__": _format,
             "__hash__": int.__hash__,
             "layout": layout(cls, self.target),
         }
@@ -319,6 +320,11 @@ class Bindings(dict[type[Struct], type[Struct]]):
             store(self + offset, value)
 
         return property(get, set_)
+
+
+def _format(self: Any, specification: str) -> str:
+    """A reference in a message is its address, as a pointer is."""
+    return format(int(self), specification or "#x")
 
 
 def _show(self: Any) -> str:
