@@ -27,7 +27,7 @@ CODE = 0  # ldr x1, [x0] ; str x1, [x0]
 LOAD, STORE = 0xF940_0001, 0xF900_0001
 NOWHERE = 0xFFFF_0000_0000_0000
 MAIR = 0x04_FF
-WALKS = 1000  # of each granule
+WALKS = 2000  # of each granule
 SCTLR_ON = 0x30D0_1805
 GRANULES = {"4K-39": (12, 39), "4K-48": (12, 48), "16K-36": (14, 36), "16K-47": (14, 47),
             "64K-42": (16, 42)}  # fmt: skip

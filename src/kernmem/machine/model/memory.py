@@ -169,6 +169,10 @@ class ModelMemory:
 
     def peek(self, address: int, length: int) -> bytes:
         """Bytes of the RAM, by physical address; zeros where nothing was touched."""
+        start = address & OFFSET
+        if start + length <= CHUNK:
+            chunk = self.chunks.get(address >> CHUNK_BITS)
+            return bytes(length) if chunk is None else bytes(chunk[start : start + length])
         pieces = []
         for start, part in _parts(address, length):
             chunk = self.chunks.get(start >> CHUNK_BITS)

@@ -254,9 +254,8 @@ class SimulatedAarch64(SimulatedMmu):
         outcomes = walk(regime, self._tables.root, address, self._tables.values)
         first = self._judge(outcomes[0].end, access, user)
         for outcome in outcomes[1:]:
-            stale = outcome.stale or outcomes[0].stale
-            if stale is not None and self._judge(outcome.end, access, user) != first:
-                raise stale.violation(f"{access.name.lower()} of {address:#x}")
+            if outcome.stale is not None and _differ(first, self._judge(outcome.end, access, user)):
+                raise outcome.stale.violation(f"{access.name.lower()} of {address:#x}")
         if isinstance(first, Fault):
             self._fault(address, access, first.status, first.reason, user)
         normal = self._is_normal(first)
@@ -267,22 +266,13 @@ class SimulatedAarch64(SimulatedMmu):
         return Translation(first.physical, normal, clean)
 
     def _judge(self, end: Fault | Leaf, access: Access, user: bool) -> Fault | Leaf:
-        """What an access meets at the end of a walk: memory with what matters of it, or a fault."""
+        """What an access meets at the end of a walk: memory, or a fault."""
         if isinstance(end, Fault):
             return end
         wxn = bool(self._registers["sctlr_el1"] & WXN)
         if not permitted(end, access, user=user, wxn=wxn):
             return Fault(FaultKind.PERMISSION, end.level)
-        # Permissions for other accesses, and the size of the mapping, make no difference here.
-        return end._replace(
-            level=0,
-            user=False,
-            read_only=False,
-            user_never=False,
-            privileged_never=False,
-            start=0,
-            length=0,
-        )
+        return end
 
     def _is_normal(self, leaf: Leaf) -> bool:
         memory_type = self._registers["mair_el1"] >> 8 * leaf.attribute & 0xFF
@@ -347,6 +337,13 @@ class SimulatedAarch64(SimulatedMmu):
 
 
 _UNALIGNED = "alignment fault: device memory, or all memory with the MMU off, must be aligned"
+
+
+def _differ(left: Fault | Leaf, right: Fault | Leaf) -> bool:
+    """Whether an access would notice; permissions that it does not need make no difference."""
+    if isinstance(left, Leaf) and isinstance(right, Leaf):
+        return left[:4] != right[:4]
+    return left != right
 
 
 def decode(operation: str, operand: int) -> Invalidation:

@@ -291,10 +291,8 @@ class LiveTables:
         yield table
         if table.level == 3:
             return
-        for place, start, entry in self._valid(table):
-            if self.regime.kind(entry, table.level) is Kind.TABLE and self.regime.cacheable(
-                entry, table.level
-            ):
+        for place, start, entry in self._find(table, 0b11):
+            if self.regime.cacheable(entry, table.level):
                 base = self.regime.next_table(entry)
                 length = 1 << self.regime.page_bits
                 yield from self._reachable(Table(base, length, table.level + 1, start, place))
@@ -314,7 +312,7 @@ class LiveTables:
         """The translations below a table that may be cached: (start, length) of each."""
         for each in self._subtree(table):
             length = 1 << self.regime.shift(each.level)
-            for _, start, entry in self._valid(each):
+            for _, start, entry in self._find(each, 0b01):
                 if self.regime.kind(entry, each.level) is Kind.LEAF and self.regime.cacheable(
                     entry, each.level
                 ):
@@ -326,9 +324,9 @@ class LiveTables:
                     else:
                         yield from stale.leaves
 
-    def _valid(self, table: Table) -> Iterator[tuple[int, int, int]]:
-        """The descriptors with bit 0 set: (place, first virtual address, value)."""
+    def _find(self, table: Table, bits: int) -> Iterator[tuple[int, int, int]]:
+        """The descriptors with these bits set: (place, first virtual address, value)."""
         entries = numpy.frombuffer(self.ram.peek(table.base, table.length), "<u8")
         shift = self.regime.shift(table.level)
-        for index in numpy.flatnonzero(entries & 1).tolist():
+        for index in numpy.flatnonzero(entries & bits == bits).tolist():
             yield table.base + 8 * index, table.start + (index << shift), int(entries[index])

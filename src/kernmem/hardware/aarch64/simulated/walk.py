@@ -56,10 +56,10 @@ class Leaf(NamedTuple):
     """
 
     physical: int
-    level: int
     attribute: int
     shareability: int
     not_global: bool
+    level: int
     user: bool
     read_only: bool
     user_never: bool
@@ -154,10 +154,10 @@ def _leaf(regime: Regime, entry: int, address: int, level: int, limits: Limits) 
     length = 1 << regime.shift(level)
     return Leaf(
         physical=output | address & length - 1,
-        level=level,
         attribute=bits(entry, 4, 2),
         shareability=bits(entry, 9, 8),
         not_global=bool(entry >> 11 & 1),
+        level=level,
         user=bool(entry >> 6 & 1) and not limits.no_user,
         read_only=bool(entry >> 7 & 1) or limits.no_write,
         user_never=bool(entry >> 54 & 1) or limits.user_never,
