@@ -148,7 +148,7 @@ def build(program: Program, *, checked: bool, flags: list[str] = [], compiler: s
         (directory / name).write_text(text)
     thunks = "".join(thunk(program, function.c_name) for function in program.apis)
     (directory / "run.c").write_text('#include "kernmem.h"\n' + RUNTIME + thunks)
-    command = [compiler, "-shared", "-fPIC", "-std=c11", "-O1", *flags, "-o", "kernel.so"]
+    command = [compiler, "-shared", "-fPIC", "-Wl,-Bsymbolic", "-std=c11", "-O1", *flags, "-o", "kernel.so"]
     subprocess.run([*command, "kernmem.c", "run.c"], cwd=directory, check=True)
     return ctypes.CDLL(str(directory / "kernel.so"))
 

@@ -125,7 +125,7 @@ def test_the_left_operand_traps_first(both: Both) -> None:
 
 
 def test_filled_records_are_read(both: Both) -> None:
-    filled = both.run("fill", 21)
+    filled = both.run("fill", 6)
     assert both.run("read", RECORDS, memory=filled.memory).panic is None
     other = bytearray(filled.memory)
     other[0x1000] = 2  # record.small, which is the index

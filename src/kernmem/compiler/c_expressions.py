@@ -129,6 +129,16 @@ class Expressions:
         """The C, cast if it does not have the expression's type already."""
         return self.cast_exact(self.emit(expression), expression.type).within(precedence)
 
+    def stored(self, expression: Expression) -> str:
+        """The C where it is stored, passed or returned, which widens it as well as a cast does."""
+        if isinstance(expression, Convert) and isinstance(expression.operand.type, Number):
+            assert isinstance(expression.type, Number)
+            source, due = expression.operand.type, expression.type
+            plain = self.emit(expression.operand).exact if not expression.traps else False
+            if plain and source.bits(self.target) <= due.bits(self.target):
+                return self.at(expression.operand, CHOOSE)
+        return self.exact(expression)
+
     def cast_exact(self, c: C, kind: Type) -> C:
         """Give a C ``int`` the narrow type it stands for."""
         return c if c.exact else C(f"({type_name(kind)}){c.within(UNARY)}", UNARY)
@@ -317,7 +327,10 @@ class Expressions:
     # Calls --------------------------------------------------------------------------------
 
     def _call(self, e: Call) -> C:
-        temporary, arguments = self.ordered(e.arguments)
+        if self.checked and len(_movers(e.arguments)) > 1:
+            temporary, arguments = self.ordered(e.arguments)
+        else:
+            temporary, arguments = "", [self.stored(argument) for argument in e.arguments]
         return C(f"{temporary}{e.function.c_name}({', '.join(arguments)})").closed(temporary)
 
     def ordered(

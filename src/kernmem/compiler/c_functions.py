@@ -145,7 +145,7 @@ class Body:
     def _assign(self, s: Assign) -> None:
         name = s.symbol.c_name
         if s in self.declarations.at:
-            self.text.line(f"{declare(s.symbol.type, name)} = {self.expressions.exact(s.value)};")
+            self.text.line(f"{declare(s.symbol.type, name)} = {self.expressions.stored(s.value)};")
             self._use(s.symbol)
             return
         self._set(name, s.symbol.type, s.value, s.augmented)
@@ -166,9 +166,9 @@ class Body:
                 return
             wide = not isinstance(kind, Number) or kind.bits(self.target) >= 32
             if wide:
-                self.text.line(f"{place} {sign}= {self.expressions.exact(right)};")
+                self.text.line(f"{place} {sign}= {self.expressions.stored(right)};")
                 return
-        self.text.line(f"{place} = {self.expressions.exact(value)};")
+        self.text.line(f"{place} = {self.expressions.stored(value)};")
 
     def _store(self, s: Store) -> None:
         place = self.expressions.at(s.place, POSTFIX)
@@ -243,7 +243,7 @@ class Body:
         if s.value is None:
             self.text.line("return;")
         else:
-            self.text.line(f"return {self.expressions.exact(s.value)};")
+            self.text.line(f"return {self.expressions.stored(s.value)};")
 
     def _panic(self, s: Panic) -> None:
         call = f"kernmem_panic({self.expressions.message(s.message)});"
