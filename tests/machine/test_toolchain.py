@@ -63,4 +63,4 @@ def test_the_runtime_of_images_compiles_without_a_warning() -> None:
         for path in folder.iterdir()
         if path.suffix in (".c", ".h")
     }
-    Compiler((*boot.flags, *C_FLAGS, *strict, "-Werror")).compile(sources)
+    Compiler((*boot.flags, *boot.early_flags, *C_FLAGS, *strict, "-Werror")).compile(sources)

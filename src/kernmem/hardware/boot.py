@@ -16,6 +16,7 @@ class Boot:
     Attributes:
         sources: the folder with ``boot.S``, ``vectors.S``, ``exception.c`` and ``kernel.ld``.
         flags: the C compiler's target and processor.
+        early_flags: what code needs besides that runs before the MMU is on.
         image_name: what the firmware calls the file that it loads.
         stack_length: bytes of the program window that the linker must leave for the stack.
         entry_level: the privilege that the firmware leaves the kernel with; on AArch64 the
@@ -25,6 +26,7 @@ class Boot:
 
     sources: Path
     flags: tuple[str, ...]
+    early_flags: tuple[str, ...]
     image_name: str
     stack_length: int
     entry_level: int
@@ -39,8 +41,9 @@ def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | N
             "-target",
             "aarch64-freestanding-none",
             "-mcpu=generic-neon-fp_armv8",  # Armv8.0; floating point is off
-            "-mstrict-align",  # while the MMU is off, an unaligned access faults
         ),
+        # With the MMU off all memory is device memory, and an unaligned access to it faults.
+        early_flags=("-mstrict-align",),
         image_name=image_name,
         stack_length=0x1_0000,
         entry_level=entry_level,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -82,12 +82,14 @@ def link_image(
     files: Mapping[str, str],
     directory: Path,
     keep: Iterable[str] = (),
+    late: Collection[str] = (),
 ) -> BuiltImage:
     """Compile generated C files (name -> text) and link them into an image in ``directory``.
 
     The files declare the hooks in ``kernmem_base.h`` and define ``kernmem_put`` and
     ``kernmem_exit``; if they define ``kernel_main``, the image calls it after boot.  ``keep``
-    names functions that stay in the image although nothing in it calls them.
+    names functions that stay in the image although nothing in it calls them; ``late``, files
+    whose code runs only once the MMU is on.
     """
     boot = hardware.boot
     c_directory = directory / "c"
@@ -95,14 +97,20 @@ def link_image(
     for name, text in files.items():
         (c_directory / name).write_text(text)
 
-    compiler = Compiler((*boot.flags, *C_FLAGS))
+    late_compiler = Compiler((*boot.flags, *C_FLAGS))
+    compiler = Compiler((*late_compiler.flags, *boot.early_flags))
     runtime = {
         path.name: path.read_text()
         for folder in (FREESTANDING, boot.sources)
         for path in sorted(folder.iterdir())
         if path.suffix in (".c", ".h", ".S")
     }
-    compiled = compiler.compile(files)
+    headers = {name: text for name, text in files.items() if name.endswith(".h")}
+    early = {name: text for name, text in files.items() if name not in late}
+    compiled = {
+        **compiler.compile(early),
+        **late_compiler.compile(headers | {name: files[name] for name in files if name in late}),
+    }
     around = compiler.compile(runtime)
 
     elf = directory / "kernel.elf"
