@@ -93,7 +93,7 @@ def test_boot(machine: str) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("kernmem self-test\n")
     assert result.stdout.endswith("\nPASS\n")
-    assert "kernmem: the self-test passed in" in result.stderr
+    assert "kernmem: the self-test passed after" in result.stderr
 
 
 def test_boot_without_arguments_is_a_raspberry_pi() -> None:
@@ -128,6 +128,14 @@ def test_a_kernel_that_fails_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.exit_code == 1
     assert "kernmem: panic: the heap is on fire" in result.stderr
     assert "PASS" not in result.stdout
+
+
+def test_an_image_that_fails_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernmem.kernels.selftest.SEGMENT_PAGES", 100_000)
+    result = kernmem("boot", "lab")
+    assert result.exit_code == 1
+    assert "the segment could not be extended to page" in result.stdout
+    assert "kernmem: the self-test failed with status 1 after" in result.stderr
 
 
 def fail() -> None:

@@ -7,6 +7,7 @@ could not be tried (bad usage, a bad file, a missing tool).
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -34,8 +35,9 @@ WIDE = 120  # columns of a table that no terminal limits
 
 
 def _console(*, stderr: bool = False) -> Console:
-    """Rich output; colour is rich's decision: on a terminal, and not with NO_COLOR."""
-    console = Console(stderr=stderr, highlight=False)
+    """Rich output, with colour on a terminal only, and without any style with NO_COLOR."""
+    plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(stderr=stderr, highlight=False, color_system=None if plain else "auto")
     if not console.is_terminal:
         console.width = WIDE
     return console
@@ -151,7 +153,7 @@ def boot_command(
             status = run_image(HARDWARE[hardware], machine, heap, _write, timeout)
         seconds = time.perf_counter() - start
     outcome = "passed" if status == 0 else f"failed with status {status}"
-    click.echo(f"kernmem: the self-test {outcome} in {seconds:.1f} s", err=True)
+    click.echo(f"kernmem: the self-test {outcome} after {seconds:.1f} s", err=True)
     sys.exit(0 if status == 0 else KERNEL_FAILED)
 
 
