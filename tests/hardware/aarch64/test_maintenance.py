@@ -485,6 +485,16 @@ def test_back_to_an_asid(bench: Bench) -> None:
     assert bench.read(0) == 1
 
 
+def test_a_global_translation_would_leak(bench: Bench) -> None:
+    """It belongs to every ASID."""
+    bench.map(0, 1, NORMAL_PAGE & ~NOT_GLOBAL)
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    bench.mmu.switch(PhysicalAddress(ROOT))
+    assert bench.read(0) == 1
+    with Broken("GLOBAL_LEAK"):
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+
+
 def test_switch_without_isb(bench: Bench) -> None:
     """Until then either space may be in use."""
     bench.do(ttbr(OTHER_ROOT, 1))

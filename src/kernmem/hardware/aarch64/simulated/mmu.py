@@ -61,6 +61,7 @@ class SimulatedAarch64(SimulatedMmu):
         self._unordered: set[int] = set()  # chunks stored to since the last DSB
         self._reset_tlb: Maintenance | None = Maintenance()  # unknown at reset (I_GWZWM)
         self._reset_fetches: Maintenance | None = Maintenance()
+        self._global_leaf: int | None = None  # an address that was translated by one
         self._left = LeftSpaces()
         self._tables: LiveTables | None = None
 
@@ -217,6 +218,12 @@ class SimulatedAarch64(SimulatedMmu):
                 f"the root changes from {before.root:#x} to {after.root:#x} under the same ASID "
                 f"{after.asid}: translations of both would mix; use another ASID",
             )
+        if self._global_leaf is not None:
+            raise ModelViolation(
+                "GLOBAL_LEAK",
+                f"the translation of {self._global_leaf:#x} is global and would survive the change "
+                "of address space: set nG, or use one ASID for all (which is not simulated)",
+            )
         self._left.leave(before)
         self._left.enter(after.root, after.asid)
         self._tables = after
@@ -258,6 +265,8 @@ class SimulatedAarch64(SimulatedMmu):
                 raise outcome.stale.violation(f"{access.name.lower()} of {address:#x}")
         if isinstance(first, Fault):
             self._fault(address, access, first.status, first.reason, user)
+        if not first.not_global:
+            self._global_leaf = address
         normal = self._is_normal(first)
         checked = not normal or self._registers["sctlr_el1"] & ALIGNMENT_CHECK
         if checked and size > 1 and address % size:

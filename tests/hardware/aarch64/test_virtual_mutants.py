@@ -1,0 +1,146 @@
+"""Leave out, or weaken, one call of the MMU driver in ``memory/virtual.py``: the model notices.
+
+The counterpart of ``test_mutations.py``, one floor up.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import random
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+
+from kernmem.hardware.lab import LAB, RAM, UART
+from kernmem.language import Component, Image, ModelViolation, PageFault
+from kernmem.machine.model import Model
+from kernmem.memory import manager, virtual
+from kernmem.memory.architecture import Hardware
+from kernmem.memory.manager import MemoryManager
+from kernmem.memory.profile import spec
+from kernmem.memory.virtual import PagetableStatus, VirtualMemory
+
+PAGE, BLOCK = 0x1_0000, 0x2000_0000
+PAGES = 0x20_0000_0000
+
+EQUIVALENT = {
+    "_split: no publish": "the barriers of the retire that follows make the same stores visible",
+    "_split: retire_page for retire_table": "a block is a last level entry: both drop it",
+    "enable_pagetable: no enable": "then there is no MMU to complain",
+}
+"""Mutants that do nothing wrong."""
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Expr]:
+    """Every statement ``self.mmu.method(…)``, in order."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Attribute(attr="mmu")))):
+                yield node
+
+
+def parse() -> ast.Module:
+    """The source of the class."""
+    return ast.parse(textwrap.dedent(inspect.getsource(VirtualMemory)))
+
+
+def called(statement: ast.Expr) -> ast.Attribute:
+    """The ``self.mmu.method`` of such a statement."""
+    assert isinstance(statement.value, ast.Call)
+    assert isinstance(statement.value.func, ast.Attribute)
+    return statement.value.func
+
+
+def mutants() -> Iterator[tuple[int, str | None, str]]:
+    """The number of a call, what replaces it, and a name."""
+    tree = parse()
+    owner = {
+        call: method.name
+        for method in ast.walk(tree)
+        if isinstance(method, ast.FunctionDef)
+        for call in calls(method)
+    }
+    for number, call in enumerate(calls(tree)):
+        name = called(call).attr
+        for weaker in (None, "retire_page") if name == "retire_table" else (None,):
+            title = f"{owner[call]}: " + (f"{weaker} for {name}" if weaker else f"no {name}")
+            if title not in EQUIVALENT:
+                yield number, weaker, title
+
+
+def mutant(number: int, weaker: str | None) -> type[VirtualMemory]:
+    """The class with one call changed."""
+    tree = parse()
+    call = list(calls(tree))[number]
+    if weaker is None:
+        call.value = ast.Constant(None)
+    else:
+        called(call).attr = weaker
+    namespace = dict(vars(virtual))
+    exec(compile(ast.fix_missing_locations(tree), virtual.__file__, "exec"), namespace)
+    result: type[VirtualMemory] = namespace["VirtualMemory"]
+    return result
+
+
+def readable(machine: Model, address: int) -> bool:
+    """Whether an address is translated; there need not be memory."""
+    try:
+        machine.load(address)
+    except PageFault as fault:
+        return fault.syndrome is None
+    return True
+
+
+def workload(monkeypatch: pytest.MonkeyPatch, mutated: type[VirtualMemory]) -> None:
+    """Change the linear space while it is in use, and rely on every change."""
+    monkeypatch.setattr(manager, "VirtualMemory", mutated)
+
+    def make(image: Image, hardware: Hardware) -> Component:
+        return MemoryManager(image, hardware, spec())
+
+    machine = Model(LAB, make)
+    machine.init_memory()
+    machine.enter_linear_space()
+    table = machine.linear_space_info.pagetable
+    frame = machine.alloc_physical_page()
+    generator = random.Random(5)
+    for _ in range(150):
+        address = PAGES + generator.randrange(2) * BLOCK + generator.randrange(4) * PAGE
+        if generator.random() < 0.5:
+            machine.pagetable_map(table, address, frame)
+        else:
+            machine.pagetable_unmap(table, address)
+        assert readable(machine, address) == bool(machine.pagetable_get_translation(table, address))
+    block = PAGES + 8 * BLOCK
+    for start, end in ((block, block + BLOCK), (block + BLOCK, block + BLOCK + 2 * PAGE)):
+        assert machine.pagetable_map_linear(table, start, end) == PagetableStatus.OK
+        assert readable(machine, start)
+    assert machine.pagetable_unmap(table, block + 5 * PAGE) == PagetableStatus.OK
+    assert readable(machine, block)
+    assert not readable(machine, block + 5 * PAGE)
+    other = machine.create_pagetable()
+    for start, end in ((RAM.start, RAM.end), (UART, UART + PAGE)):
+        assert machine.pagetable_map_linear(other, start, end) == PagetableStatus.OK
+    machine.switch_pagetable(other)
+    if readable(machine, block):
+        raise ModelViolation("NOT_SWITCHED", "the old address space is still in use")
+    machine.switch_pagetable(table)
+
+
+def test_the_original_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No complaint at all."""
+    workload(monkeypatch, VirtualMemory)
+
+
+@pytest.mark.parametrize(
+    ("number", "weaker"),
+    [pytest.param(number, weaker, id=name) for number, weaker, name in mutants()],
+)
+def test_every_call_is_needed(
+    monkeypatch: pytest.MonkeyPatch, number: int, weaker: str | None
+) -> None:
+    """Without it, the model finds a violation."""
+    with pytest.raises(ModelViolation):
+        workload(monkeypatch, mutant(number, weaker))
