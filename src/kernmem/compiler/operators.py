@@ -253,9 +253,7 @@ def compare(context: Context, node: ast.AST, op: ast.cmpop, left: Value, right: 
             node, f"{one.type} cannot be compared", context.show(node), "its elements"
         )
     if isinstance(one, Read) and isinstance(other, Read) and one.symbol is other.symbol:
-        raise context.refuse(
-            node, "a comparison must have two sides", f"{context.show(node)}", "the other one"
-        )
+        return Known(sign in ("==", "<=", ">="))
     check_order(context, node, (one, other))
     if isinstance(one, Literal) and isinstance(other, Literal):
         return Known(bool(compute(one.value, other.value)))

@@ -254,12 +254,7 @@ class Statements(Loops):
         if isinstance(target, ast.Name):
             symbol, typed = self._symbol(target, value, source)
             if isinstance(typed, Read) and typed.symbol is symbol:
-                raise self.context.refuse(
-                    node,
-                    "an assignment must change something",
-                    self.context.show(node),
-                    "nothing",
-                )
+                return
             self.scope.assign(symbol)
             block.statements.append(Assign(node.lineno, symbol, typed))
             return
