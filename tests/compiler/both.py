@@ -148,7 +148,17 @@ def build(program: Program, *, checked: bool, flags: list[str] = [], compiler: s
         (directory / name).write_text(text)
     thunks = "".join(thunk(program, function.c_name) for function in program.apis)
     (directory / "run.c").write_text('#include "kernmem.h"\n' + RUNTIME + thunks)
-    command = [compiler, "-shared", "-fPIC", "-Wl,-Bsymbolic", "-std=c11", "-O1", *flags, "-o", "kernel.so"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-Wl,-Bsymbolic",
+        "-std=c11",
+        "-O1",
+        *flags,
+        "-o",
+        "kernel.so",
+    ]
     subprocess.run([*command, "kernmem.c", "run.c"], cwd=directory, check=True)
     return ctypes.CDLL(str(directory / "kernel.so"))
 
@@ -219,9 +229,7 @@ class Both:
                 return self.component.at(kind.struct, address) if argument else None
         raise TypeError(f"no values of {kind}")
 
-    def native(
-        self, library: Any, name: str, arguments: tuple[int, ...], memory: bytes
-    ) -> Outcome:
+    def native(self, library: Any, name: str, arguments: tuple[int, ...], memory: bytes) -> Outcome:
         """Call an API in C."""
         mapping = machine_memory()
         ctypes.memmove(mapping, memory, SIZE)

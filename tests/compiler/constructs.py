@@ -449,7 +449,7 @@ class Constructs(Component):
     @api
     def messages(self, address: VirtualAddress, record: Record, mood: Mood) -> None:
         """What messages may hold."""
-        self.print("plain \"text\" with \\ and 5% and ??/")
+        self.print('plain "text" with \\ and 5% and ??/')
         self.print(f"{address} {address:x} {address_of(record)} {record} {mood} {self.page_length}")
         self.print(f"sum {usize(address) + 1} {{braces}} {MAGIC:#x}")
 

@@ -17,7 +17,7 @@ FIELDS = {
 }
 ARRAYS = {"u8": "bytes", "u16": "halves", "u32": "words", "u64": "wides"}
 
-PREAMBLE = '''
+PREAMBLE = """
 from __future__ import annotations
 from kernmem.language import *
 
@@ -64,7 +64,7 @@ class Generated(Component):
         self.flags = (True, False)
         self.loose = self.at(Loose, VirtualAddress(0x10_0000_0100))
         self.tight = self.at(Tight, VirtualAddress(0x10_0000_0201))
-'''
+"""
 
 
 class Writer:
@@ -243,7 +243,9 @@ class Writer:
         if kind == "bool":
             return self.random.choice(["True", "False"])
         bits = WIDTHS[kind]
-        value = self.random.choice([0, 1, 2, 7, 100, (1 << bits) - 1, self.random.getrandbits(bits)])
+        value = self.random.choice(
+            [0, 1, 2, 7, 100, (1 << bits) - 1, self.random.getrandbits(bits)]
+        )
         return f"{kind}({value:#x})" if value > 9 else f"{kind}({value})"
 
     def value(self, kind: str, depth: int, *, typed: bool = False) -> str:

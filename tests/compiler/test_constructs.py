@@ -142,7 +142,7 @@ def test_console(both: Both) -> None:
     text = both.run("calls", 21).console
     assert text == "note 42 0x2a 2a       42 0000002a 0x0000002a 100%\n"
     lines = both.run("messages", AT, RECORDS, 7).console.splitlines()
-    assert lines[0] == "plain \"text\" with \\ and 5% and ??/"
+    assert lines[0] == 'plain "text" with \\ and 5% and ??/'
     assert lines[1] == "0x1000001000 1000001000 0x1000001000 0x1000001000 7 4096"
 
 

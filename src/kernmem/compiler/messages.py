@@ -52,7 +52,7 @@ def _value(expressions: Expressions, part: ast.FormattedValue, values: list[Expr
     match = SPECIFICATION.fullmatch(specification)
     if match is None or part.conversion != -1 or (match["hash"] and not match["radix"]):
         raise context.refuse(
-            part,
+            part.value,
             "the format of a value must be {x}, {x:#x}, {x:x} or {x:8} with a width",
             f"`{{{context.source.text(part.value)}}}` with {specification or 'a conversion'!r}",
             "one of these",

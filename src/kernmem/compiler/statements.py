@@ -103,7 +103,9 @@ class Statements(Loops):
                 node,
                 f"every path of {function.name} must end in a return",
                 "one that falls off the end",
-                "`return …` there" if function.result.returns else '`panic(f"…")` there',  # type: ignore[union-attr]
+                "`return …` there"
+                if function.result != Nothing(returns=False)
+                else '`panic(f"…")` there',
             )
 
     def block(self, nodes: list[ast.stmt], block: Block) -> None:
