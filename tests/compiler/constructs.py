@@ -341,8 +341,8 @@ class Constructs(Component):
             total += 1
         if Access.WRITE in record.access and record.mood != Mood.BADLY:
             total += 2
-        next = record.next
-        if next is not None and next == record:
+        after = record.next
+        if after is not None and after == record:
             total += 4
         return total + u64(record.words[record.small])
 

@@ -12,8 +12,12 @@ from random import Random
 WIDTHS = {"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64}
 KINDS = (*WIDTHS, "bool")
 FIELDS = {
-    **{"u8": ("a8", "b8"), "u16": ("a16", "b16"), "u32": ("a32", "b32")},
-    **{"u64": ("a64", "b64"), "usize": ("size",), "bool": ("flag",)},
+    "u8": ("a8", "b8"),
+    "u16": ("a16", "b16"),
+    "u32": ("a32", "b32"),
+    "u64": ("a64", "b64"),
+    "usize": ("size",),
+    "bool": ("flag",),
 }
 ARRAYS = {"u8": "bytes", "u16": "halves", "u32": "words", "u64": "wides"}
 

@@ -102,7 +102,7 @@ CASES = [
     ("if node:", 0, 4, "a condition must be a bool, not `node`; write `node is not None`"),
     ("if n == m:", 0, 4, "the operands of == must have one type, not u32 and u64"),
     ("if node == None:", 0, 4, "None must be compared with is, not; write `is None`"),
-    ("if n is None:", 0, 4, "compared with None must be a reference or an address, `n is None`"),
+    ("if n is None:", 0, 4, "what is compared with None must be a reference or an address"),
     ("if n is m:", 0, 4, "is must have None on its right, not `n is m`; write `==`"),
     ("if n in self.pair:", 0, 4, "in must have two flags of one IntFlag, not `n in self.pair`"),
     ("if n < self.info.size < 9:", 0, 8, "must be a name, not `self.info.size`; write `a < b"),

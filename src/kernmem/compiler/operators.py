@@ -98,10 +98,10 @@ def _fold(
         value = compute(left.value, right.value)
     except (TypeError, ValueError, ArithmeticError, IntegerOverflow) as error:
         raise context.source.fail(node, f"this cannot be computed at build time: {error}") from None
-    if is_plain_int(left) and is_plain_int(right):
-        one = left.spelling or digits(left.value)
-        other = right.spelling or digits(right.value)
-        return Known(value, operation(sign, one, other, value))
+    if is_number(left) and is_number(right):
+        one = left.spelling or digits(int(left.value))
+        other = right.spelling or digits(int(right.value))
+        return Known(value, operation(sign, one, other, int(value)))
     return Known(value)
 
 
