@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernmem.memory.architecture import Region
 from kernmem.memory.profile import Placement, Profile
 
 MOST_VOIDS = 16
@@ -29,12 +30,13 @@ class Element:
 class ReferenceHeap:
     """What kmalloc and kfree do, in O(elements)."""
 
-    def __init__(self, start: int, profile: Profile, gap: int, header: int, limit: int) -> None:
-        self.start = self.heap_end = self.segment_end = start
+    def __init__(self, segment: Region, start: int, profile: Profile, gap: int, header: int):
+        self.start = self.heap_end = start
+        self.segment_end = segment.start
         self.elements: list[Element] = []
         self.placement = profile.placement
         self.voids = profile.voids
-        self.gap, self.header, self.limit = gap, header, limit
+        self.gap, self.header, self.limit = gap, header, segment.end
         self.grain = profile.grain or gap
         self.least = -(-(header + 1 if profile.voids else gap) // self.grain) * self.grain
 
@@ -55,16 +57,8 @@ class ReferenceHeap:
 
     def wanted_end(self, needed: int) -> int:
         """Where the segment must end to have a last gap of ``needed`` bytes."""
-        start = self.heap_end
-        voids = 0
-        for each in reversed(self.elements):
-            if each.kind == "V" and voids < MOST_VOIDS:
-                voids += 1
-                continue
-            if each.kind == "G" and start - each.start < needed:
-                start = each.start
-            break
-        return start + needed
+        last = self.elements[-1] if self.elements else None
+        return (last.start if last and last.kind == "G" else self.heap_end) + needed
 
     def grow(self, segment_end: int) -> None:
         """Take in what the segment has now."""

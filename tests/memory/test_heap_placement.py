@@ -65,11 +65,11 @@ class HeapCalls(RuleBasedStateMachine):
         machine.restore(self.fresh)
         heap: Any = machine.kernel.kernel_heap  # type: ignore[attr-defined]
         self.reference = ReferenceHeap(
+            SEGMENT,
             int(machine.kernel_heap_info.heap_start),
             self.profile,
             heap.gap_size,
             heap.header_size,
-            SEGMENT.end,
         )
         self.live: dict[int, tuple[int, int]] = {}  # address: length, mark
         self.calls = 0

@@ -50,7 +50,7 @@ class KernelHeapInfo(Struct):
     heap_end - heap_start == live_bytes + gap_bytes + void_bytes, always.
     """
 
-    heap_start: VirtualAddress
+    heap_start: VirtualAddress  # the start of the segment, or where buffers become aligned
     heap_end: VirtualAddress  # the end of the segment, down to a whole grain
     live_buffers: usize
     live_bytes: usize
@@ -78,6 +78,7 @@ class KernelHeap(Component):
         self.gap_size = self.sizeof(Gap)
         self.header_size = self.sizeof(Superbuffer)
         self.grain = profile.grain or self.gap_size
+        self.lead = -self.header_size % profile.alignment  # before the first superbuffer
         self.voids = profile.voids
         # A freed superbuffer must have room for a gap's record, unless voids are allowed.
         least = self.header_size + 1 if self.voids else self.gap_size
@@ -94,7 +95,7 @@ class KernelHeap(Component):
     def init_kernel_heap(self) -> None:
         """Begin with an empty heap, over the pages that the segment has already."""
         info = self.info
-        info.heap_start = self.segment.info.segment_start
+        info.heap_start = self.segment.info.segment_start + self.lead
         info.heap_end = info.heap_start
         self.by_length.tree.root = None
         self.by_addr.tree.root = None
@@ -325,7 +326,7 @@ class KernelHeap(Component):
         """Extend the segment until its last gap has ``needed`` bytes; else change nothing."""
         start = self.info.heap_end
         last = self.by_addr.edge(RIGHT)
-        if last is not None and self._skip_voids(last.end, start) == start:
+        if last is not None and last.end == start:
             start = address_of(last)
         # Whole grains from the start of the heap on, so this is where the last one must end.
         if not self.segment.extend_kernel_segment_to(start + needed):
@@ -337,6 +338,8 @@ class KernelHeap(Component):
     def _take_in_segment(self) -> None:
         """Make free what the segment has beyond the heap, down to a whole grain."""
         end = self.info.heap_end
+        if self.segment.info.segment_end <= end:
+            return
         length = self.segment.info.segment_end - self.info.heap_start
         whole = self.info.heap_start + (length - length % self.grain)
         if whole > end:
@@ -358,15 +361,21 @@ class KernelHeap(Component):
                 panic(f"kfree: {address} is inside the gap {address_of(gap)} to {gap.end}")
             place = gap.end
         while True:
-            following = self._skip_voids(place, info.heap_end)
-            if address < following:
-                panic(f"kfree: {address} is inside a void, {place} to {following}")
+            following = place
+            if self.voids:
+                length = self.at(Void, place).length
+                if length < self.gap_size:
+                    following = place + usize(length)
+                    if address < following:
+                        panic(f"kfree: {address} is inside the void {place} to {following}")
             if following == place:
                 header = self.at(Superbuffer, place)
                 following = header.end
-                if header.magic != self.magic or following <= place or following > info.heap_end:
+                start = place + self.header_size
+                if header.magic != self.magic or following <= start or following > info.heap_end:
                     panic(f"kfree: {address} lies after a damaged superbuffer header at {place}")
                 if address < following:
-                    start = place + self.header_size
+                    if address < start:
+                        panic(f"kfree: {address} is in the header of the buffer {start}")
                     panic(f"kfree: {address} is inside the buffer {start} to {following}")
             place = following
