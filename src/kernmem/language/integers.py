@@ -11,7 +11,7 @@ To a type checker a machine integer is not an ``int``, so ``u8 + u64``, or a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, TypeAlias, cast, overload
 
 from kernmem.language.errors import IntegerOverflow
 
@@ -277,6 +277,10 @@ class Address(Integer):
         def __floordiv__(self, other: usize | int, /) -> usize: ...  # type: ignore[override]
         def __and__(self, other: usize | int, /) -> usize: ...  # type: ignore[override]
         def __rshift__(self, count: Integer | int, /) -> usize: ...  # type: ignore[override]
+        def __mul__(self, other: Never, /) -> Never: ...  # type: ignore[override]
+        def __or__(self, other: Never, /) -> Never: ...  # type: ignore[override]
+        def __xor__(self, other: Never, /) -> Never: ...  # type: ignore[override]
+        def __lshift__(self, count: Never, /) -> Never: ...  # type: ignore[override]
 
     else:
 
