@@ -17,7 +17,8 @@ from kernmem.memory.gap import SUPERBUFFER_MAGIC
 from kernmem.workload.replay import replay
 from kernmem.workload.result import Allocation, CorruptBuffer, ReplayResult
 from kernmem.workload.trace import read_trace
-from workload.traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
+
+from .traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
 
 HEADER = 16
 PAGE = 0x1_0000

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kernmem.workload.trace import TraceError, read_trace
-from workload.traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
+
+from .traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
 
 
 @pytest.fixture
