@@ -43,7 +43,7 @@ class Invalidation:
     broadcast: bool = False
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Maintenance:
     """Something that is, or may be, in a cache, and how far getting rid of it has come."""
 
@@ -76,7 +76,7 @@ class Maintenance:
         return self.step is (Step.COMPLETE if self.cached else Step.ORDERED)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Stale(Maintenance):
     """An old value of the descriptor at ``place``.
 

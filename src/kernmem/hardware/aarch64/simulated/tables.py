@@ -85,9 +85,9 @@ class LiveTables:
             raise ModelViolation(
                 "ROOT_ALIGN", f"the root table {root:#x} must be a multiple of {length:#x}"
             )
-        for table in self._reachable(Table(root, length, regime.start_level, 0, None)):
-            self._check_visible(table, "NEW_NOT_VISIBLE", "DSB ISHST before the switch")
-            self._watch(table)
+        top = Table(root, length, regime.start_level, 0, None)
+        what = f"the address space of the root {root:#x}"
+        self._adopt(top, what, "NEW_NOT_VISIBLE", "DSB ISHST before the switch")
 
     def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
         """What a walk may read at ``place``: what memory holds, then old values."""
@@ -120,15 +120,15 @@ class LiveTables:
 
     def synchronize(self) -> None:
         """An ISB: old values that are gone everywhere else are gone for good."""
-        for place, values in list(self.stale.items()):
-            left = [each for each in values if not each.synchronizable]
-            if left:
-                self.stale[place] = left
-            else:
-                del self.stale[place]
-            for each in values:
-                if each.synchronizable and each.table is not None:
-                    self._release(each.table)
+        gone = [each for each in self._all() if each.synchronizable]
+        for each in gone:
+            values = self.stale[each.place]
+            values.remove(each)
+            if not values:
+                del self.stale[each.place]
+        for each in gone:
+            if each.table is not None:
+                self._release(each.table)
 
     def _release(self, base: int) -> None:
         """Stop watching a table that no walk reaches any more, and those below it."""
@@ -192,13 +192,15 @@ class LiveTables:
         if stale.cached and regime.kind(old, level) is Kind.TABLE:
             previous = self.by_base.get(regime.next_table(old))
         if following is not None and (previous is None or previous.base != following):
-            self._adopt(Table(following, 1 << regime.page_bits, level + 1, start, place), what)
+            below = Table(following, 1 << regime.page_bits, level + 1, start, place)
+            missing = "DSB ISHST between filling and linking the table"
+            self._adopt(below, what, "TABLE_LINKED_UNINIT", missing)
         if previous is not None:
             stale.table = previous.base
             stale.leaves = set(self._leaves(previous))
             if previous.base != following:
-                for below in self._subtree(previous):
-                    below.linked = False
+                for each in self._subtree(previous):
+                    each.linked = False
         self.stale.setdefault(place, []).append(stale)
 
     # The rules ----------------------------------------------------------------------------
@@ -251,33 +253,29 @@ class LiveTables:
                         f"{what}: {reason}; " + each.violation("made before clean").facts,
                     )
 
-    def _check_visible(self, table: Table, rule: str, missing: str) -> None:
-        for number in table.chunks:
-            if number in self.unordered:
-                raise ModelViolation(
-                    rule,
-                    f"the table {table.base:#x} (level {table.level}, from {table.start:#x}) can "
-                    f"be walked before the stores to it at {number << CHUNK_BITS:#x} are visible; "
-                    f"missing: {missing}",
-                )
-
     # Tables -------------------------------------------------------------------------------
 
-    def _adopt(self, table: Table, what: str) -> None:
-        """A store links a table: it, and what is below it, become live."""
-        tables = list(self._reachable(table))
-        for each in tables:
-            known = self.by_base.get(each.base)
+    def _adopt(self, table: Table, what: str, rule: str, missing: str) -> None:
+        """A table becomes live, and so does what is below it; all of it must be visible."""
+        found: dict[int, Table] = {}
+        for each in self._reachable(table):
+            known = self.by_base.get(each.base) or found.get(each.base)
             if known is not None:
                 raise ModelViolation(
                     "DOUBLE_TABLE" if known.linked else "TABLE_FREED_LIVE",
-                    f"{what} links the table {each.base:#x}, which is in use already "
-                    f"for {known.start:#x}",
+                    f"{what} has the table {each.base:#x} for {each.start:#x}, but it is in use "
+                    f"for {known.start:#x} already",
                 )
-            self._check_visible(
-                each, "TABLE_LINKED_UNINIT", "DSB ISHST between filling and linking the table"
-            )
-        for each in tables:
+            found[each.base] = each
+            for number in each.chunks:
+                if number in self.unordered:
+                    raise ModelViolation(
+                        rule,
+                        f"{what}: the table {each.base:#x} (level {each.level}, from "
+                        f"{each.start:#x}) can be walked before the stores to it at "
+                        f"{number << CHUNK_BITS:#x} are visible; missing: {missing}",
+                    )
+        for each in found.values():
             self._watch(each)
 
     def _watch(self, table: Table) -> None:
