@@ -162,7 +162,7 @@ class Duel:
     def run(self, steps: int) -> None:
         actions = (
             *("leaf", "leaf", "upper", "barrier", "barrier", "invalidate"),
-            *("properly", "properly", "properly", "switch"),
+            *("properly", "properly", "nearly", "nearly", "nearly", "switch"),
         )
         for _ in range(steps):
             try:
@@ -223,6 +223,37 @@ class Duel:
         self.do("dsb ishst", f"tlbi vaae1is,{address >> 12:x}", "dsb ish", "isb")
         if self.random.random() < 0.3:
             self.do("dsb ish", "tlbi vmalle1", "dsb nsh", "isb")
+
+    def nearly(self) -> None:
+        """Make a page, use it, unmap it with a step that may be wrong, and use it again."""
+        table, page = self.random.choice(TABLES), self.random.randrange(3)
+        self.store(table, page, FRAMES | NORMAL_PAGE)
+        self.do("dsb ishst", "isb")
+        for index in INDEXES:
+            self.look(index * BLOCK + page * PAGE)
+        self.store(table, page, 0)
+        index = self.random.choice(INDEXES)
+        address = index * BLOCK + page * PAGE
+        if self.random.random() < 0.3:
+            self.store(self.adversary.root, index, 0)
+        asid = self.adversary.asid
+        steps = [
+            "dsb ishst",
+            f"tlbi {self.random.choice(('vae1is', 'vale1is', 'vae1'))},"
+            f"{asid << 48 | address >> 12:x}",
+            "dsb ish",
+            "isb",
+        ]
+        wrong = self.random.randrange(len(steps) + 2)
+        if wrong == 1:
+            steps[1] = f"tlbi vae1is,{(asid ^ 1) << 48 | address >> 12:x}"
+        elif wrong == 2:
+            steps[2] = self.random.choice(("dsb ishst", "dsb nsh"))
+        elif wrong < len(steps):
+            del steps[wrong]
+        self.do(*steps)
+        for _ in range(3):
+            self.look(address)
 
     def switch(self) -> None:
         root, asid = self.random.choice((ROOT, OTHER_ROOT)), self.random.randrange(4)
