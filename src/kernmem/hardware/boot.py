@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Boot:
         entry_level: the privilege that the firmware leaves the kernel with; on AArch64 the
             exception level.
         qemu: the command line of a QEMU that imitates the board; None if there is none.
+        qemu_status: what QEMU's exit status says about the kernel's.
+        loads_elf: whether the firmware loads the ELF file, not the bytes that it describes.
     """
 
     sources: Path
@@ -31,6 +34,11 @@ class Boot:
     stack_length: int
     entry_level: int
     qemu: tuple[str, ...] | None
+    qemu_status: Callable[[int], int] = int
+    loads_elf: bool = False
+
+
+SEMIHOSTING = ("-semihosting-config", "enable=on,target=native")  # how kernels for Arm exit
 
 
 def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | None = None) -> Boot:
@@ -47,5 +55,32 @@ def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | N
         image_name=image_name,
         stack_length=0x1_0000,
         entry_level=entry_level,
-        qemu=qemu,
+        qemu=None if qemu is None else (*qemu, *SEMIHOSTING),
     )
+
+
+def x86_64_boot(*, image_name: str, qemu: tuple[str, ...] | None = None) -> Boot:
+    """A board with an x86-64 processor, a PVH loader, and QEMU's isa-debug-exit."""
+    return Boot(
+        sources=Path(__file__).parent / "x86_64",
+        flags=(
+            "-target",
+            "x86_64-freestanding-none",
+            # What every one has; but vector and floating point registers are off.
+            "-mcpu=x86_64-mmx-sse-sse2-x87+soft_float",
+            "-mno-red-zone",  # so that a debugger, or a nested handler, may use the stack
+            "-fno-pic",
+        ),
+        early_flags=(),
+        image_name=image_name,
+        stack_length=0x1_0000,
+        entry_level=0,
+        qemu=qemu,
+        qemu_status=_debug_exit_status,
+        loads_elf=True,
+    )
+
+
+def _debug_exit_status(status: int) -> int:
+    """isa-debug-exit ends QEMU with status << 1 | 1; an even one means that it ended by itself."""
+    return status >> 1 if status % 2 else status or 1

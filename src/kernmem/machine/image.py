@@ -128,7 +128,7 @@ def link_image(
     )
     start, image = raw_image(elf)
     assert start == hardware.program_start, f"the image starts at {start:#x}"
-    replace_file(directory / boot.image_name, image)
+    replace_file(directory / boot.image_name, elf.read_bytes() if boot.loads_elf else image)
     library = directory / "libkernmem.a"
     archive(compiled, library)
     return BuiltImage(hardware, directory, elf, directory / boot.image_name, library, compiled)

@@ -45,7 +45,6 @@ class QemuMachine:
         self._command = (
             *command,
             *("-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"),
-            *("-semihosting-config", "enable=on,target=native"),  # how the kernel exits
             *("-kernel", str(built.image)),
         )
 
@@ -59,7 +58,7 @@ class QemuMachine:
         )
         try:
             self._stream(process)
-            return process.wait(timeout=10)
+            return self.built.hardware.boot.qemu_status(process.wait(timeout=10))
         finally:
             process.kill()
             process.wait()
