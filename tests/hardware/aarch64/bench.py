@@ -6,7 +6,16 @@ import dataclasses
 
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.lab import LAB
-from kernmem.language import Component, Image, PhysicalAddress, VirtualAddress, u32, u64, usize
+from kernmem.language import (
+    Component,
+    Image,
+    ModelViolation,
+    PhysicalAddress,
+    VirtualAddress,
+    u32,
+    u64,
+    usize,
+)
 from kernmem.machine.model import Model
 from kernmem.memory.architecture import Hardware, Mapping
 
@@ -118,3 +127,20 @@ class Bench:
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""
         return self.model.load(self.virtual(number))
+
+
+class Broken:
+    """``with broken("RULE") as facts:`` the block must raise this violation."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        self.text = ""
+
+    def __enter__(self) -> Broken:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        assert isinstance(error, ModelViolation), f"{self.rule} was not noticed: {error!r}"
+        assert error.rule == self.rule, f"{self.rule} was noticed as {error}"
+        self.text = str(error)
+        return True
