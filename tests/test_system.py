@@ -72,7 +72,7 @@ def test_a_wrong_choice_is_told_the_right_ones(arguments: dict[str, object], mes
 
 
 def test_an_unknown_hardware_is_told_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="hardware must be one of rpi3, lab, not 'rpi9'"):
+    with pytest.raises(ValueError, match=r"hardware must be one of rpi3, .*not 'rpi9'"):
         kernmem.boot("rpi9")
 
 
