@@ -198,17 +198,22 @@ class AddrTree(GapTree):
     # First fit ------------------------------------------------------------------------------
 
     @kernel
+    def reach_of(self, gap: Gap) -> u16:
+        """The class of the longest gap among ``gap`` and those below it."""
+        reach = length_class(gap_length(gap))
+        left = gap.addr_left
+        if left is not None and left.reach > reach:
+            reach = left.reach
+        right = gap.addr_right
+        if right is not None and right.reach > reach:
+            reach = right.reach
+        return reach
+
+    @kernel
     def refresh(self, gap: Gap) -> None:
         """Recompute the reach of ``gap`` from its length and its children."""
         if self.with_reach:
-            reach = length_class(gap_length(gap))
-            left = gap.addr_left
-            if left is not None and left.reach > reach:
-                reach = left.reach
-            right = gap.addr_right
-            if right is not None and right.reach > reach:
-                reach = right.reach
-            gap.reach = reach
+            gap.reach = self.reach_of(gap)
 
     @kernel
     def refresh_path(self, gap: Gap) -> None:

@@ -35,63 +35,99 @@ class HeapCount(Struct):
 
 
 class TreeCheck(Component):
-    """The links, the order and the balance of one tree."""
+    """The links, the order and the balance of one tree.
 
-    def __init__(self, image: Image, tree: GapTree) -> None:
+    Nothing is trusted: a link is followed only to a gap's record within the heap that links back.
+    So no gap is reached twice on the way down, and the walk ends however the tree is damaged.
+    """
+
+    def __init__(self, image: Image, tree: GapTree, heap: KernelHeap) -> None:
         super().__init__(image)
         self.tree = tree
+        self.heap = heap
+        self.gap_size = heap.gap_size
 
     @kernel
     def is_sound(self, gaps: usize) -> bool:
-        """Whether the tree holds ``gaps`` gaps, ordered, linked both ways and balanced."""
-        count = usize(0)
+        """Whether the tree holds ``gaps`` gaps, linked both ways, ordered and balanced."""
+        return self._is_linked(gaps) and self._is_balanced()
+
+    @kernel
+    def _is_linked(self, gaps: usize) -> bool:
+        """Walk the tree in order, along checked links only."""
+        gap = self.tree.tree.root
+        if gap is not None and not self._may_follow(None, gap):
+            return False
         before: Gap | None = None
-        gap = self.tree.edge(LEFT)
+        count = usize(0)
+        descending = True
         while gap is not None:
-            count += 1
-            if count > gaps:
-                self.print(f"tree: more than {gaps} gaps, or a cycle at {address_of(gap)}")
-                return False
-            if not self._is_linked(gap) or not self._is_balanced(gap):
-                return False
+            if descending:
+                count += 1
+                if count > gaps:
+                    self.print(f"tree: more than {gaps} gaps, with {address_of(gap)}")
+                    return False
+                left = self.tree.child(gap, LEFT)
+                if left is not None:
+                    if not self._may_follow(gap, left):
+                        return False
+                    gap = left
+                    continue
             if before is not None and not self.tree.precedes(before, gap):
                 self.print(f"tree: {address_of(before)} must not stand before {address_of(gap)}")
                 return False
             before = gap
-            gap = self.tree.neighbour(gap, RIGHT)
+            right = self.tree.child(gap, RIGHT)
+            if right is not None:
+                if not self._may_follow(gap, right):
+                    return False
+                gap = right
+                descending = True
+                continue
+            parent = self.tree.parent(gap)
+            while parent is not None and self.tree.child(parent, LEFT) != gap:
+                gap = parent
+                parent = self.tree.parent(gap)
+            gap = parent
+            descending = False
         if count != gaps:
             self.print(f"tree: {count} gaps, not {gaps}")
         return count == gaps
 
     @kernel
-    def _is_linked(self, gap: Gap) -> bool:
-        """Whether the nodes around ``gap`` lead to it as it leads to them."""
-        parent = self.tree.parent(gap)
-        left = self.tree.child(gap, LEFT)
-        right = self.tree.child(gap, RIGHT)
-        sound = True
-        if parent is None:
-            sound = self.tree.tree.root == gap
-        elif self.tree.child(parent, LEFT) != gap:
-            sound = self.tree.child(parent, RIGHT) == gap
-        if left is not None and self.tree.parent(left) != gap:
-            sound = False
-        if right is not None and self.tree.parent(right) != gap:
-            sound = False
-        if not sound:
-            self.print(f"tree: the links around {address_of(gap)} do not agree")
-        return sound
+    def _may_follow(self, parent: Gap | None, gap: Gap) -> bool:
+        """Whether ``gap`` is the record of a gap within the heap, and links back to ``parent``."""
+        info = self.heap.info
+        start = address_of(gap)
+        if start < info.heap_start or start >= info.heap_end:
+            self.print(f"tree: a link leads out of the heap, to {start}")
+            return False
+        if info.heap_end - start < self.gap_size or gap.magic != GAP_MAGIC:
+            self.print(f"tree: a link leads to {start}, which is no gap")
+            return False
+        if gap.end < start + self.gap_size or gap.end > info.heap_end:
+            self.print(f"tree: the gap at {start} would end at {gap.end}")
+            return False
+        if self.tree.parent(gap) != parent:
+            self.print(f"tree: {start} does not link back to the node above it")
+            return False
+        return True
 
     @kernel
-    def _is_balanced(self, gap: Gap) -> bool:
-        """Whether ``gap`` leans as the depths of its two sides say."""
-        left = self._depth(self.tree.child(gap, LEFT))
-        right = self._depth(self.tree.child(gap, RIGHT))
-        lean = self.tree.lean(gap)
-        if left + u32(lean) == right + EVEN:
-            return True
-        self.print(f"tree: {address_of(gap)} leans {lean} between depths {left} and {right}")
-        return False
+    def _is_balanced(self) -> bool:
+        """Whether every node leans as the depths of its two sides say; the links are sound."""
+        gap = self.tree.edge(LEFT)
+        while gap is not None:
+            left = self._depth(self.tree.child(gap, LEFT))
+            right = self._depth(self.tree.child(gap, RIGHT))
+            lean = self.tree.lean(gap)
+            if lean > LEANS_RIGHT or left + u32(lean) != right + EVEN:
+                self.print(
+                    f"tree: {address_of(gap)} leans {lean} between depths {left} and {right}"
+                )
+                return False
+            gap = self.tree.neighbour(gap, RIGHT)
+        return True
 
     @kernel
     def _depth(self, gap: Gap | None) -> u32:
@@ -112,14 +148,22 @@ class HeapCheck(Component):
         super().__init__(image)
         self.heap = heap
         self.gap_size = heap.gap_size
-        self.by_length = TreeCheck(image, heap.by_length)
-        self.by_addr = TreeCheck(image, heap.by_addr)
+        self.header_size = heap.header_size
+        self.by_length = TreeCheck(image, heap.by_length, heap)
+        self.by_addr = TreeCheck(image, heap.by_addr, heap)
 
     @api
     def validate_kernel_heap(self) -> bool:
         """Whether the heap is sound.  What is wrong is printed, with its address."""
-        gaps = self.heap.info.gaps
+        info = self.heap.info
+        segment = self.heap.segment.info
+        if info.heap_start < segment.segment_start or info.heap_end > segment.segment_end:
+            self.print(f"heap: {info.heap_start} to {info.heap_end} is not all in the segment")
+            return False
+        gaps = info.gaps
         if not self.by_length.is_sound(gaps) or not self.by_addr.is_sound(gaps):
+            return False
+        if not self._trees_agree() or not self._reaches_agree():
             return False
         with self.local(HeapCount) as count:
             count.live_buffers = usize(0)
@@ -131,6 +175,29 @@ class HeapCheck(Component):
             return self._walk_elements(count) and self._agrees(count)
 
     @kernel
+    def _trees_agree(self) -> bool:
+        """Whether every gap of the length tree is one of the addr tree."""
+        gap = self.heap.by_length.edge(LEFT)
+        while gap is not None:
+            if self.heap.by_addr.last_before(address_of(gap) + 1) != gap:
+                self.print(f"tree: {address_of(gap)} is in the length tree only")
+                return False
+            gap = self.heap.by_length.neighbour(gap, RIGHT)
+        return True
+
+    @kernel
+    def _reaches_agree(self) -> bool:
+        """Whether every node of the addr tree knows the class of the longest gap under it."""
+        if self.heap.first_fit:
+            gap = self.heap.by_addr.edge(LEFT)
+            while gap is not None:
+                if gap.reach != self.heap.by_addr.reach_of(gap):
+                    self.print(f"tree: {address_of(gap)} has a wrong reach, {gap.reach}")
+                    return False
+                gap = self.heap.by_addr.neighbour(gap, RIGHT)
+        return True
+
+    @kernel
     def _walk_elements(self, count: HeapCount) -> bool:
         """Go along the heap, element by element, and count them; False at the first bad one."""
         place = self.heap.info.heap_start
@@ -139,6 +206,9 @@ class HeapCheck(Component):
             following = self._element_end(place, gap)
             if following <= place or following > self.heap.info.heap_end:
                 self.print(f"heap: the element at {place} is damaged: it would end at {following}")
+                return False
+            if gap is not None and place < address_of(gap) and following > address_of(gap):
+                self.print(f"heap: the element at {place} runs into the gap at {address_of(gap)}")
                 return False
             length = following - place
             if gap is not None and place == address_of(gap):
@@ -164,6 +234,8 @@ class HeapCheck(Component):
             return gap.end if gap.magic == GAP_MAGIC else place
         if self._is_void(place):
             return place + usize(self.at(Void, place).length)
+        if self.heap.info.heap_end - place < self.header_size:
+            return place
         header = self.at(Superbuffer, place)
         return header.end if header.magic == self.heap.magic else place
 
