@@ -58,6 +58,9 @@ class SimulatedRam(Protocol):
     def peek(self, address: int, length: int) -> bytes:
         """Bytes of physical memory, as the latest stores left them; zeros where there is none."""
 
+    def poke(self, address: int, data: bytes) -> None:
+        """Store to physical memory, as an MMU does that notes accesses in the tables."""
+
     def forget(self) -> None:
         """Drop every remembered translation."""
 

@@ -1,0 +1,301 @@
+"""The PC: one x86-64 processor, COM1, and a loader that knows PVH (QEMU's q35).
+
+The loader describes the memory in its start info (Xen's arch-x86/hvm/start_info.h).  RAM above
+4 GiB is left alone: the boot code's table, with which the kernel starts, ends there.
+"""
+
+from __future__ import annotations
+
+from kernmem.hardware.boot import x86_64_boot
+from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.peripherals import Bus, Peripheral
+from kernmem.hardware.simulation import MachineExit
+from kernmem.hardware.x86_64.entry import LongMode
+from kernmem.hardware.x86_64.instructions import Instructions
+from kernmem.hardware.x86_64.mmu import X86Mmu
+from kernmem.hardware.x86_64.simulated import SimulatedX86
+from kernmem.language import (
+    Image,
+    PageFault,
+    PhysicalAddress,
+    Struct,
+    Target,
+    VirtualAddress,
+    intrinsic,
+    kernel,
+    linear,
+    panic,
+    span,
+    struct,
+    u8,
+    u16,
+    u32,
+    u64,
+    usize,
+)
+from kernmem.memory.architecture import Board, Fault, Hardware, MemoryMap, Region
+
+PROGRAM = Region(0x10_0000, 0x20_0000)
+RAM = (Region(0, 0xA_0000), Region(0x10_0000, 0x400_0000))  # of a simulator: 64 MiB
+APICS = Region(0xFEC0_0000, 0xFF00_0000)  # I/O APIC, HPET, local APIC
+LINEAR = Region(0, 0x1_0000_0000)
+SEGMENT = Region(0x80_0000_0000, 0x100_0000_0000)
+
+# COM1, a 16550A, at ports (its data sheet, table 4)
+COM1_DATA = 0x3F8
+COM1_STATUS = 0x3FD
+COM1_EMPTY = 1 << 5  # THRE
+
+EXIT_PORT = 0xF4  # QEMU's isa-debug-exit: QEMU ends with status << 1 | 1
+
+# The loader's start info
+MAGIC = 0x336E_C578
+RAM_TYPE = 1
+START_INFO = 0x7000  # where a simulator puts it
+
+# Exception vectors, and the bits of a page fault's error code (SDM 3A 4.7)
+PAGE_FAULT = 14
+PROTECTION = 1 << 0  # P
+RESERVED = 1 << 3  # RSVD
+
+
+@struct("start_info_t")
+class StartInfo(Struct):
+    """What a PVH loader leaves; version 0 ends before the memory map."""
+
+    magic: u32
+    version: u32
+    flags: u32
+    module_count: u32
+    modules: u64
+    command_line: u64
+    acpi_tables: u64
+    memory_map: u64
+    memory_map_entries: u32
+    reserved: u32
+
+
+@struct("memory_range_t")
+class MemoryRange(Struct):
+    """An entry of its memory map."""
+
+    start: u64
+    length: u64
+    type: u32
+    reserved: u32
+
+
+class PcMap(MemoryMap):
+    """RAM as the loader says; COM1 is at ports, and needs no address."""
+
+    c_module = "physical"
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.devices = (APICS,)
+        self.linear_start = LINEAR.start
+        self.linear_end = LINEAR.end
+        self.segment_start = SEGMENT.start
+        self.segment_end = SEGMENT.end
+        self.program_start = PROGRAM.start
+        self.ram_end = self.static_array(u64, 1, "ram_end")
+
+    @kernel
+    def program_end(self) -> PhysicalAddress:
+        """The first byte after the kernel image, its stack and its variables."""
+        return PhysicalAddress(PROGRAM.end)
+
+    @kernel
+    def physical_end(self) -> PhysicalAddress:
+        """The end of the RAM that the program lies in; the loader is asked once."""
+        if self.ram_end[0] == 0:
+            self.ram_end[0] = self.find_ram()
+        return PhysicalAddress(self.ram_end[0])
+
+    @kernel
+    def find_ram(self) -> u64:
+        """The end of the range of RAM that holds the whole program, but at most 4 GiB."""
+        place = self.start_info()
+        info = self.at(StartInfo, linear(PhysicalAddress(place)))
+        if info.magic != MAGIC or info.version == 0:
+            panic(f"no start info with a memory map at {place:#x}: boot with a PVH loader")
+        first = linear(PhysicalAddress(info.memory_map))
+        end = u64(0)
+        for index in span(u32(0), info.memory_map_entries):
+            entry = self.at(MemoryRange, first + usize(index) * self.sizeof(MemoryRange))
+            if entry.type == RAM_TYPE and entry.start <= PROGRAM.start:
+                # Whatever a loader writes, no sum here overflows.
+                if entry.length >= u64(LINEAR.end) - entry.start:
+                    end = u64(LINEAR.end)
+                elif entry.length >= u64(PROGRAM.end) - entry.start:
+                    end = entry.start + entry.length
+        assert end != 0, "the loader's memory map has no RAM where the kernel is"
+        return end
+
+    @intrinsic(x86_64="extern uint64_t boot_info;\nreturn boot_info;")
+    def start_info(self) -> u64:
+        """The address of the start info, which ``boot.S`` kept."""
+        return u64(START_INFO)
+
+
+class PcBoard(Board):
+    """COM1 for the console, isa-debug-exit for the end.
+
+    **Expected faults.**  A probe sets ``fault_expected`` to 1, then executes one load or store
+    of 3 bytes.  If that faults, the exception handler finds ``fault_expected`` set, puts
+    vector << 32 | error code into ``fault_syndrome`` and CR2 into ``fault_address``, and goes on
+    after the instruction.  All three variables are 8 bytes.
+    """
+
+    c_module = "board"
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.fault_expected = self.static_array(u64, 1, "fault_expected")
+        self.fault_syndrome = self.static_array(u64, 1, "fault_syndrome")
+        self.fault_address = self.static_array(u64, 1, "fault_address")
+
+    @kernel
+    def put(self, character: u8) -> None:
+        """Write one character to the console."""
+        while self.read_port(u16(COM1_STATUS)) & COM1_EMPTY == 0:
+            pass
+        self.write_port(u16(COM1_DATA), character)
+
+    @intrinsic(
+        x86_64=(
+            "uint8_t value;\n"
+            '__asm__ volatile("inb %1, %0" : "=a"(value) : "d"(port));\n'
+            "return value;"
+        )
+    )
+    def read_port(self, port: u16) -> u8:
+        """Read a byte from a port; the model's COM1 is always ready."""
+        return u8(COM1_EMPTY)
+
+    @intrinsic(x86_64='__asm__ volatile("outb %0, %1" :: "a"(value), "d"(port));')
+    def write_port(self, port: u16, value: u8) -> None:
+        """Write a byte to a port; the model has COM1 only."""
+        self.image.console(chr(int(value)))
+
+    @intrinsic(
+        x86_64=(
+            f'__asm__ volatile("outl %0, %1" :: "a"(status), "d"((uint16_t){EXIT_PORT:#x}));\n'
+            'for (;;) {\n    __asm__ volatile("hlt");\n}'
+        )
+    )
+    def exit(self, status: u32) -> None:
+        """Leave the machine with an exit status; 0 is success."""
+        raise MachineExit(int(status))
+
+    @kernel
+    def probe_read(self, address: VirtualAddress) -> Fault:
+        """Load 8 bytes at ``address`` and say what the MMU thought of it."""
+        self.expect_fault()
+        self.try_load(address)
+        return self.fault_met()
+
+    @kernel
+    def probe_write(self, address: VirtualAddress, value: u64) -> Fault:
+        """Store 8 bytes at ``address`` and say what the MMU thought of it."""
+        self.expect_fault()
+        self.try_store(address, value)
+        return self.fault_met()
+
+    @kernel
+    def expect_fault(self) -> None:
+        """Until :meth:`fault_met`, a page fault is an answer, not an error."""
+        self.fault_syndrome[0] = u64(0)
+        self.fault_address[0] = u64(0)
+        self.fault_expected[0] = u64(1)
+
+    @kernel
+    def fault_met(self) -> Fault:
+        """What became of the access since :meth:`expect_fault`."""
+        self.fault_expected[0] = u64(0)
+        syndrome = self.fault_syndrome[0]
+        if syndrome == 0:
+            return Fault.NONE
+        if syndrome >> 32 != PAGE_FAULT or syndrome & RESERVED != 0:
+            return Fault.OTHER
+        return Fault.NOT_MAPPED if syndrome & PROTECTION == 0 else Fault.PERMISSION
+
+    @intrinsic(
+        x86_64=(
+            "uint64_t value; /* 48 8b 07: the handler skips 3 bytes */\n"
+            '__asm__ volatile("movq (%1), %0" : "=a"(value) : "D"(address) : "memory");'
+        )
+    )
+    def try_load(self, address: VirtualAddress) -> None:
+        """Load 8 bytes in one instruction, and ignore them."""
+        try:
+            self.image.memory.loader(8)(int(address))
+        except PageFault as fault:
+            self._take(fault)
+
+    @intrinsic(
+        x86_64=(
+            "/* 48 89 37: the handler skips 3 bytes */\n"
+            '__asm__ volatile("movq %0, (%1)" :: "S"(value), "D"(address) : "memory");'
+        )
+    )
+    def try_store(self, address: VirtualAddress, value: u64) -> None:
+        """Store 8 bytes in one instruction."""
+        try:
+            self.image.memory.storer(8)(int(address), int(value))
+        except PageFault as fault:
+            self._take(fault)
+
+    def _take(self, fault: PageFault) -> None:
+        """What the exception handler does."""
+        self.fault_syndrome[0] = u64(fault.syndrome or 0)
+        self.fault_address[0] = u64(fault.address)
+
+
+def build(image: Image) -> Hardware:
+    """The components of the board."""
+    cpu = Instructions(image)
+    entries = LongMode(image)
+    return Hardware(entries, X86Mmu(image, cpu), PcMap(image), PcBoard(image))
+
+
+def peripherals(bus: Bus) -> tuple[Peripheral, ...]:
+    """No devices at addresses; but here a simulator does what the loader does."""
+    ranges = [(RAM[0].start, RAM[0].end - 0x400, 1), (RAM[1].start, RAM[1].end - 0x2_0000, 1)]
+    words = (
+        (MAGIC, 4), (1, 4), (0, 4), (0, 4), (0, 8), (0, 8), (0, 8), (START_INFO + 0x100, 8),
+        (len(ranges), 4), (0, 4),
+    )  # fmt: skip
+    place = START_INFO
+    for value, size in words:
+        bus.store_physical(place, size, value)
+        place += size
+    place = START_INFO + 0x100
+    for start, end, kind in ranges:
+        bus.store_physical(place, 8, start)
+        bus.store_physical(place + 8, 8, end - start)
+        bus.store_physical(place + 16, 8, kind)
+        place += 24
+    return ()
+
+
+PC = HardwareDescription(
+    name="pc",
+    title="x86-64 PC (QEMU q35), 4 KiB pages",
+    target=Target("x86_64", 8),
+    build=build,
+    ram=RAM,
+    program_start=PROGRAM.start,
+    program_end=PROGRAM.end,
+    statics_base=PROGRAM.start + 0x8_0000,
+    stack_top=PROGRAM.end,
+    simulated_mmu=SimulatedX86,
+    peripherals=peripherals,
+    boot=x86_64_boot(
+        image_name="pc.elf",
+        qemu=(
+            *("qemu-system-x86_64", "-M", "q35", "-m", "64M", "-nodefaults"),
+            *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"),
+        ),
+    ),
+)

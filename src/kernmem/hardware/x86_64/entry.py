@@ -1,0 +1,181 @@
+"""Page-table entries of 4-level and 5-level paging (SDM 4.5, tables 4-15 to 4-20).
+
+=======  ====================================================================================
+bits     meaning in the entries that are made here
+=======  ====================================================================================
+0        P: present
+1        R/W: may be written, if all levels say so
+2        U/S: user code has access, if all levels say so
+3, 4     PWT, PCD: with PAT, which byte of IA32_PAT gives the memory type (4.9.2)
+5        A: accessed
+6        D: dirty; leaves only
+7        PS: a block; at level 0, where there are only pages, this is PAT
+12       PAT of a block, as bit 7 is taken
+51:m     physical address, m the lowest address bit of the page or block
+63       XD: nobody executes, if any level says so (EFER.NXE)
+=======  ====================================================================================
+
+All other bits are 0.  A and D are set from the start: the processor has nothing to note, so it
+never writes to a table.  As R/W and U/S are ANDed over the levels, entries that lead to tables
+carry both, and the leaf decides (4.6).
+
+Levels count from the bottom: level 0 is the manual's page table, level 1 its page directory,
+level 2 its page-directory-pointer table, level 3 its PML4 table and level 4 its PML5 table.
+"""
+
+from __future__ import annotations
+
+from kernmem.language import (
+    Image,
+    PhysicalAddress,
+    VirtualAddress,
+    intrinsic,
+    kernel,
+    linear,
+    u32,
+    u64,
+    usize,
+)
+from kernmem.memory.architecture import EntryFormat, Mapping
+
+PRESENT = 1 << 0
+WRITABLE = 1 << 1
+USER = 1 << 2
+WRITE_THROUGH = 1 << 3  # PWT
+CACHE_DISABLE = 1 << 4  # PCD
+ACCESSED = 1 << 5
+DIRTY = 1 << 6
+BLOCK = 1 << 7  # PS
+NEVER_EXECUTE = 1 << 63  # XD
+
+# Byte 3 of IA32_PAT is UC, strong uncacheable, from reset on (12.12.4); byte 0 is write-back.
+DEVICE = CACHE_DISABLE | WRITE_THROUGH
+
+
+class LongMode(EntryFormat):
+    """Entries of 8 bytes, 512 in a table of 4 KiB.
+
+    The root translates the lower half of the canonical addresses: 47 of 48 bits with 4 levels,
+    56 of 57 with 5 (3.3.7.1).  The upper half is not used.
+    """
+
+    c_module = "virtual"
+
+    def __init__(
+        self,
+        image: Image,
+        levels: int = 4,
+        *,
+        physical_bits: int = 40,
+        gigabyte_blocks: bool = False,
+    ) -> None:
+        super().__init__(image)
+        if levels not in (4, 5):
+            raise ValueError(f"levels must be 4 or 5, not {levels!r}")
+        if not 32 <= physical_bits <= 52:
+            raise ValueError(f"physical_bits must be 32 to 52, not {physical_bits!r}")
+        self.page_bits = 12
+        self.page_length = 1 << self.page_bits
+        self.index_bits = 9
+        self.levels = levels
+        self.address_bits = self.page_bits + levels * self.index_bits - 1
+        self.physical_bits = physical_bits
+        # Blocks of 1 GiB are an extension: CPUID.80000001H:EDX.Page1GB[26] (4.1.4).
+        self.block_levels = 2 if gigabyte_blocks else 1
+        self.address_mask = (1 << 52) - self.page_length
+        self._load = image.memory.loader(8)
+        self._store = image.memory.storer(8)
+
+    @kernel
+    def shift(self, level: u32) -> u32:
+        """The lowest address bit that the index of ``level`` uses."""
+        return level * self.index_bits + self.page_bits
+
+    @kernel
+    def read(self, table: PhysicalAddress, index: usize) -> u64:
+        """The entry at ``index``; the table must be linearly addressable."""
+        return self.load_entry(linear(table) + index * 8)
+
+    @kernel
+    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
+        """Store an entry in one access, as the walker may read it at any time."""
+        self.store_entry(linear(table) + index * 8, entry)
+
+    @intrinsic(c="return *(volatile const uint64_t *)(uintptr_t)address;")
+    def load_entry(self, address: VirtualAddress) -> u64:
+        """Load 8 bytes in one access."""
+        return u64(self._load(int(address)))
+
+    @intrinsic(c="*(volatile uint64_t *)(uintptr_t)address = entry;")
+    def store_entry(self, address: VirtualAddress, entry: u64) -> None:
+        """Store 8 bytes in one access, which an aligned one is (9.1.1)."""
+        self._store(int(address), int(entry))
+
+    @kernel
+    def is_valid(self, entry: u64) -> bool:
+        """Whether a walk goes on from ``entry``, to a table or to memory."""
+        return entry & PRESENT != 0
+
+    @kernel
+    def is_leaf(self, entry: u64, level: u32) -> bool:
+        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        return level == 0 or entry & BLOCK != 0
+
+    @kernel
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+        """The entry that maps a page (level 0) or a block at ``physical``.
+
+        Device memory is never executable: a speculative fetch could disturb a device.  User
+        code never executes a kernel page; the kernel may execute what user code can.
+        """
+        entry = u64(physical) | (PRESENT | ACCESSED | DIRTY)
+        if level > 0:
+            entry = entry | BLOCK
+        if Mapping.DEVICE in mapping:
+            entry = entry | (DEVICE | NEVER_EXECUTE)
+        if Mapping.USER_READ_WRITE in mapping:
+            entry = entry | (USER | WRITABLE)
+        elif Mapping.USER_READ_ONLY in mapping:
+            entry = entry | USER
+        else:
+            entry = entry | WRITABLE
+        if Mapping.NO_EXECUTE in mapping:
+            entry = entry | NEVER_EXECUTE
+        return entry
+
+    @kernel
+    def table(self, physical: PhysicalAddress) -> u64:
+        """The entry that leads to the next lower table at ``physical``."""
+        return u64(physical) | (PRESENT | WRITABLE | USER | ACCESSED)
+
+    @kernel
+    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+        """The physical address that a leaf of ``level`` maps.
+
+        Dropping what is below it drops the PAT bit of a block.
+        """
+        shift = self.shift(level)
+        return PhysicalAddress((entry & self.address_mask) >> shift << shift)
+
+    @kernel
+    def next_table(self, entry: u64) -> PhysicalAddress:
+        """The physical address of the table that a table entry leads to."""
+        return PhysicalAddress(entry & self.address_mask)
+
+    @kernel
+    def mapping(self, entry: u64, level: u32) -> Mapping:
+        """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
+
+        A device leaf is reported as NO_EXECUTE too, which it always is.
+        """
+        mapping = Mapping.KERNEL
+        if entry & USER != 0:
+            if entry & WRITABLE != 0:
+                mapping = mapping | Mapping.USER_READ_WRITE
+            else:
+                mapping = mapping | Mapping.USER_READ_ONLY
+        if entry & NEVER_EXECUTE != 0:
+            mapping = mapping | Mapping.NO_EXECUTE
+        if entry & CACHE_DISABLE != 0:
+            mapping = mapping | Mapping.DEVICE
+        return mapping

@@ -1,0 +1,83 @@
+"""The instructions of x86-64 that C has no words for."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from kernmem.hardware.simulation import SimulatedMmu
+from kernmem.language import Component, PhysicalAddress, VirtualAddress, intrinsic, u32, u64
+
+EFER = 0xC000_0080  # IA32_EFER (SDM volume 4, 2.1)
+
+READ_MSR = """uint32_t low, high;
+__asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
+return (uint64_t)high << 32 | low;"""
+
+WRITE_MSR = """__asm__ volatile("wrmsr"
+                 :: "c"(number), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");"""
+
+
+def _read(register: str) -> str:
+    return (
+        f'uint64_t value;\n__asm__ volatile("mov %%{register}, %0" : "=r"(value));\nreturn value;'
+    )
+
+
+def _write(register: str, value: str = "value") -> str:
+    return f'__asm__ volatile("mov %0, %%{register}" :: "r"({value}) : "memory");'
+
+
+class Instructions(Component):
+    """One method an instruction; the model's MMU executes it by the manual's name."""
+
+    c_module = "virtual"
+
+    def _execute(self, instruction: str, operand: int = 0) -> int:
+        mmu: SimulatedMmu = cast("_Simulated", self.image.memory).mmu
+        return mmu.execute(instruction, operand)
+
+    # Order --------------------------------------------------------------------------------
+
+    @intrinsic(x86_64='__asm__ volatile("" ::: "memory");')
+    def compiler_barrier(self) -> None:
+        """No instruction: the compiler moves no load or store across."""
+
+    # Invalidation (SDM 4.10.4.1) ----------------------------------------------------------
+
+    @intrinsic(x86_64='__asm__ volatile("invlpg (%0)" :: "r"(address) : "memory");')
+    def invlpg(self, address: VirtualAddress) -> None:
+        """Invalidate the translation of an address, and all cached upper levels."""
+        self._execute("invlpg", int(address))
+
+    # Registers (SDM 2.5, 2.2.1) -----------------------------------------------------------
+
+    @intrinsic(x86_64=_write("cr3", "(uint64_t)table"))
+    def write_cr3(self, table: PhysicalAddress) -> None:
+        """The root table; invalidates all translations but the global ones."""
+        self._execute("mov cr3", int(table))
+
+    @intrinsic(x86_64=_read("cr0"))
+    def read_cr0(self) -> u64:
+        """Paging on or off, and whether the kernel keeps to R/W."""
+        return u64(self._execute("mov r, cr0"))
+
+    @intrinsic(x86_64=_write("cr0"))
+    def write_cr0(self, value: u64) -> None:
+        """Paging on or off, and whether the kernel keeps to R/W."""
+        self._execute("mov cr0", int(value))
+
+    @intrinsic(x86_64=READ_MSR)
+    def rdmsr(self, number: u32) -> u64:
+        """A model-specific register."""
+        return u64(self._execute(f"rdmsr {int(number):#x}"))
+
+    @intrinsic(x86_64=WRITE_MSR)
+    def wrmsr(self, number: u32, value: u64) -> None:
+        """Write a model-specific register."""
+        self._execute(f"wrmsr {int(number):#x}", int(value))
+
+
+class _Simulated:
+    """The memory of the model machine, which has an MMU."""
+
+    mmu: SimulatedMmu

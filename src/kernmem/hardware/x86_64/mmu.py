@@ -1,0 +1,81 @@
+"""The registers and invalidations of x86-64 (SDM 4.10).
+
+**"Off" is the boot code's table.**  A processor cannot run 64-bit code without paging (SDM 2.2.1,
+10.8.5), so ``boot.S`` enters long mode with a table of its own, in which the first 4 GiB are
+linear, and there the kernel runs until :meth:`X86Mmu.enable`.  To the memory manager that is an
+MMU that is off: every address is itself.
+
+**Order needs nothing.**  A walker reads tables like memory of its own processor, so it sees
+stores in the order of the program, and an entry that is not present is never cached (4.10.2.3,
+4.10.3.1).  What is present and was changed is cached until it is invalidated.  Invalidations
+are done when the instruction is, and serialize (9.3).
+
+There is one processor, and neither PCIDs nor global pages are used: MOV to CR3 drops everything.
+"""
+
+from __future__ import annotations
+
+from kernmem.hardware.x86_64.instructions import EFER, Instructions
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, u32
+from kernmem.memory.architecture import Mmu
+
+WRITE_PROTECT = 1 << 16  # CR0.WP (SDM 2.5): the kernel, too, cannot write what is not R/W
+NO_EXECUTE_ENABLE = 1 << 11  # IA32_EFER.NXE (SDM 2.2.1): bit 63 of an entry is XD
+
+
+class X86Mmu(Mmu):
+    """The MMU of one processor in 64-bit mode."""
+
+    c_module = "virtual"
+
+    def __init__(self, image: Image, cpu: Instructions) -> None:
+        super().__init__(image)
+        self.cpu = cpu
+
+    @kernel
+    def enable(self, table: PhysicalAddress) -> None:
+        """Go from the boot code's table to ``table``; the running code is linear in both.
+
+        NXE comes first: without it, bit 63 of an entry is reserved and faults (4.5).  MOV to
+        CR3 drops what the boot code's table left in the TLB.
+        """
+        self.cpu.wrmsr(u32(EFER), self.cpu.rdmsr(u32(EFER)) | NO_EXECUTE_ENABLE)
+        self.cpu.write_cr0(self.cpu.read_cr0() | WRITE_PROTECT)
+        self.cpu.write_cr3(table)
+
+    @kernel
+    def switch(self, table: PhysicalAddress) -> None:
+        """Translate by ``table`` from now on; no translation of another table survives.
+
+        MOV to CR3 invalidates all TLB entries but the global ones, and everything in the
+        paging-structure caches (4.10.4.1).
+        """
+        self.cpu.write_cr3(table)
+
+    @kernel
+    def publish(self) -> None:
+        """Make the entries written so far visible to the walker.
+
+        Which they are: the walk comes after the stores in the program, and an entry that was
+        not present is in no cache (4.10.2.3), so that no invalidation is needed (4.10.4.3).
+        Only the compiler must be kept from moving what goes through the new entry before it.
+        """
+        self.cpu.compiler_barrier()
+
+    @kernel
+    def retire_page(self, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, everywhere.
+
+        One INVLPG, for a block too, even if the processor caches it in pieces (4.10.4.1).
+        """
+        self.cpu.invlpg(address)
+
+    @kernel
+    def retire_table(self, address: VirtualAddress) -> None:
+        """Forget every translation of ``address``, those of its upper levels too.
+
+        INVLPG also drops everything in the paging-structure caches, and is needed even if
+        nothing was mapped through the table: an entry that leads to an empty table may be
+        cached (4.10.3.1, 4.10.4.2).
+        """
+        self.cpu.invlpg(address)
