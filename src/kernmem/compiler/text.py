@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ class Text:
         """A comment of any length; nothing if there is nothing to say."""
         if not documentation:
             return
-        safe = documentation.replace("*/", "* /").replace("/*", "/ *")
+        safe = plain(documentation).replace("*/", "* /").replace("/*", "/ *")
         indent = "    " * self.depth
         if "\n" not in safe and len(indent) + len(safe) + 6 <= WIDTH:
             self.lines.append(f"{indent}/* {safe} */")
@@ -80,3 +81,10 @@ def _break(text: str, after: int) -> int:
             if before.endswith(",") or behind.startswith(("&& ", "|| ", "? ", ": ", "+ ", "- ")):
                 best = position
     return best
+
+
+def plain(documentation: str) -> str:
+    """A docstring's text as C would say it: no markup, and NULL for None."""
+    text = re.sub(r":(?:meth|func):`[.~]*(?:\w+\.)*(\w+)`", r"\1()", documentation)
+    text = re.sub(r":\w+:`[.~]*([^`]+)`", r"\1", text)
+    return re.sub(r"\bNone\b", "NULL", text.replace("``", ""))

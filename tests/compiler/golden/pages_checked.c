@@ -55,7 +55,7 @@ page_status_t free_page(physical_address_t page)
     return PAGE_STATUS_OK;
 }
 
-/* Hand out a page; None when none is left.  O(1). */
+/* Hand out a page; NULL when none is left.  O(1). */
 physical_address_t alloc_page(void)
 {
     free_page_t *page = page_info.free_list;
