@@ -184,6 +184,16 @@ class Constructs(Component):
         return (a - b) + (b - 7) * (a + 0xFFFF_FF00)
 
     @api
+    def order_of_bits(self, a: u32, b: u32) -> u32:
+        """The same where the operator itself never overflows."""
+        return ((a - b) & (b - 7)) + wrap_add(a - b, b - 7) + ((b - 7) ^ (a - b))
+
+    @api
+    def order_of_values(self, a: u32, b: u32) -> None:
+        """The same in a message."""
+        self.print(f"{a - b} {b - 7}")
+
+    @api
     def convert(self, a: u64) -> u8:
         """Narrowing is checked."""
         return u8(u16(a))

@@ -83,7 +83,7 @@ class C:
 
     def closed(self, before: str) -> C:
         """In parentheses if something is done before."""
-        return C(f"({self.text})") if before else self
+        return C(f"({self.text})", exact=self.exact) if before else self
 
 
 class Expressions:
@@ -206,13 +206,18 @@ class Expressions:
             return self._checked_binary(e)
         assert isinstance(e.type, (Number, Enumeration))
         narrow = self._is_narrow(e.left.type)
-        left, right = self.operand(e.left), self.operand(e.right)
+        before = ""
+        if self.checked and len(_movers((e.left, e.right))) > 1:
+            before, texts = self.ordered((e.left, e.right), UNARY)
+            left, right = C(texts[0], UNARY), C(texts[1], UNARY)
+        else:
+            left, right = self.operand(e.left), self.operand(e.right)
         if left.bare and not narrow and (right.bare or e.operator in ("<<", ">>")):
             left = self._typed(left, e.left.type)
         if e.wraps and e.operator == "*" and narrow:
             left = C(f"(uint32_t){left.within(UNARY)}", UNARY)
         joined = _join(e.operator, left, right)
-        result = C(joined.text, joined.precedence, exact=not narrow)
+        result = C(before + joined.text, joined.precedence, exact=not narrow).closed(before)
         return self.cast_exact(result, e.type) if e.wraps and narrow else result
 
     def operand(self, e: Expression) -> C:
@@ -354,15 +359,19 @@ class Expressions:
             texts.append(text)
         return before, texts
 
-    def message(self, message: Message) -> str:
-        """The arguments of a printf."""
+    def message(self, function: str, message: Message) -> str:
+        """A call of one of the hooks."""
         parts = [f'"{message.format}"']
-        for value in message.values:
+        if self.checked and len(_movers(message.values)) > 1:
+            before, texts = self.ordered(message.values, UNARY)
+        else:
+            before, texts = "", [self.at(value, UNARY) for value in message.values]
+        for value, text in zip(message.values, texts, strict=True):
             cast = "(unsigned long long)"
             if isinstance(value.type, Reference):
                 cast += "(uintptr_t)"
-            parts.append(cast + self.at(value, UNARY))
-        return ", ".join(parts)
+            parts.append(cast + text)
+        return f"{before}{function}({', '.join(parts)});"
 
 
 def _movers(operands: tuple[Expression, ...]) -> list[int]:

@@ -104,9 +104,7 @@ class Body:
             Break: lambda s: self.text.line("break;"),
             Continue: lambda s: self.text.line("continue;"),
             Panic: self._panic,
-            Print: lambda s: self.text.line(
-                f"kernmem_print({self.expressions.message(s.message)});"
-            ),
+            Print: lambda s: self.text.line(self.expressions.message("kernmem_print", s.message)),
             Zero: self._zero,
         }
 
@@ -246,7 +244,7 @@ class Body:
             self.text.line(f"return {self.expressions.stored(s.value)};")
 
     def _panic(self, s: Panic) -> None:
-        call = f"kernmem_panic({self.expressions.message(s.message)});"
+        call = self.expressions.message("kernmem_panic", s.message)
         if s.condition is None:
             self.text.line(call)
             return
