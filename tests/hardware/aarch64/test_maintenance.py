@@ -336,6 +336,17 @@ def test_a_table_with_leaves_needs_a_tlbi_for_each(bench: Bench) -> None:
         bench.read(5)
 
 
+def test_a_leaf_comes_back_through_a_cached_walk(bench: Bench) -> None:
+    """Invalidating the leaf first, then the walk to it, leaves a gap between the two."""
+    bench.map(5, 2)
+    bench.store(ROOT, PAGES // BLOCK, 0)
+    bench.mmu.retire_page(VirtualAddress(bench.virtual(5)))
+    bench.mmu.retire_table(VirtualAddress(bench.virtual(0)))
+    with Broken("INVALIDATE_MISSED") as broken:
+        bench.read(5)
+    assert "after the walk to it is dropped" in broken.text
+
+
 def test_a_cleared_leaf_below_an_unlinked_table_still_counts(bench: Bench) -> None:
     """Clear a leaf, unlink its table, invalidate only the walk: the leaf is still cached."""
     bench.map(5, 2)

@@ -87,7 +87,9 @@ class Stale(Maintenance):
         cached: whether it must be assumed to be in the TLB.
         table: the table that the old value led to; None for a leaf.
         leaves: for a table, the (start, length) of the translations below it that may be in the
-            TLB on their own, and need their own invalidation.
+            TLB on their own, and need their own invalidation.  As long as the walk to the
+            table is cached they can come back, so only what comes after counts.
+        remnants: the same for translations that were cleared already, and cannot come back.
         note: the rule that maintenance so far broke, and what is missing.
     """
 
@@ -101,9 +103,16 @@ class Stale(Maintenance):
     is_global: bool = False
     table: int | None = None
     leaves: set[tuple[int, int]] = field(default_factory=set)
+    remnants: set[tuple[int, int]] = field(default_factory=set)
     step: Step = Step.STORED
-    walk_dropped: bool = False
+    walk_step: Step = Step.ORDERED  # how far dropping the walk to the table has come
     note: tuple[str, str] | None = None
+
+    def complete(self, domain: str) -> None:
+        """A DSB for loads and stores."""
+        super().complete(domain)
+        if self.walk_step is Step.INVALIDATING and not (self.broadcast and domain == "nsh"):
+            self.walk_step = Step.COMPLETE
 
     def invalidate(self, operation: Invalidation) -> None:
         """A TLBI: count it, or remember why it does not count."""
@@ -146,28 +155,24 @@ class Stale(Maintenance):
         if self.table is None:
             self.begin()
             return
-        if operation.address is None:
-            self.leaves.clear()
-        else:
-            self.leaves -= {
-                (start, length)
-                for start, length in self.leaves
-                if start <= operation.address < start + length
-            }
-        if not operation.last_level:
-            self.walk_dropped = True
-        if not self.walk_dropped:
+        if not operation.last_level and self.walk_step is Step.ORDERED:
+            self.walk_step = Step.INVALIDATING
+        self.remnants = _without(self.remnants, operation.address)
+        if not operation.last_level or self.walk_step is Step.COMPLETE:
+            self.leaves = _without(self.leaves, operation.address)
+        left = self.leaves | self.remnants
+        if self.walk_step is Step.ORDERED:
             self.note = (
                 "WALK_CACHE_STALE",
                 f"{operation.name} leaves cached table descriptors alone; "
                 "use the operation without L",
             )
-        elif self.leaves:
-            start, length = min(self.leaves)
+        elif left:
+            start, length = min(left)
             self.note = (
                 "INVALIDATE_MISSED",
-                f"a TLBI for each translation below the table: {len(self.leaves)} left, "
-                f"the first {start:#x} to {start + length:#x}",
+                f"a TLBI for each translation below the table, after the walk to it is dropped: "
+                f"{len(left)} left, the first {start:#x} to {start + length:#x}",
             )
         else:
             self.begin()
@@ -197,3 +202,10 @@ class Stale(Maintenance):
         if self.step is Step.STORED:
             return "STALE_TRANSLATION", f"DSB ISHST, {operation}, DSB ISH and ISB after the store"
         return "STALE_TRANSLATION", f"{operation}, DSB ISH and ISB"
+
+
+def _without(leaves: set[tuple[int, int]], address: int | None) -> set[tuple[int, int]]:
+    """``leaves`` without those that an operation on ``address``, or on all, drops."""
+    if address is None:
+        return set()
+    return {(start, length) for start, length in leaves if not start <= address < start + length}

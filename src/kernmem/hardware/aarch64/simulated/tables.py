@@ -198,6 +198,7 @@ class LiveTables:
         if previous is not None:
             stale.table = previous.base
             stale.leaves = set(self._leaves(previous))
+            stale.remnants = set(self._remnants(previous))
             if previous.base != following:
                 for each in self._subtree(previous):
                     each.linked = False
@@ -315,12 +316,16 @@ class LiveTables:
                     entry, each.level
                 ):
                     yield start, length
+
+    def _remnants(self, table: Table) -> Iterator[tuple[int, int]]:
+        """What was cached through a table before a change there, and is not invalidated yet."""
+        for each in self._subtree(table):
             for stale in self._all():
                 if each.holds(stale.place) and stale.cached and stale.step < Step.INVALIDATING:
                     if stale.table is None:
                         yield stale.start, stale.length
                     else:
-                        yield from stale.leaves
+                        yield from stale.leaves | stale.remnants
 
     def _find(self, table: Table, bits: int) -> Iterator[tuple[int, int, int]]:
         """The descriptors with these bits set: (place, first virtual address, value)."""
