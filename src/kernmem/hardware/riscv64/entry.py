@@ -1,0 +1,177 @@
+"""Page-table entries of Sv39, Sv48 and Sv57 (Priv, "Page-Based 39-bit Virtual-Memory System").
+
+=======  ====================================================================================
+bits     meaning in the entries that are made here
+=======  ====================================================================================
+0        V: valid
+3:1      X, W, R: execute, write, read; all 0 in an entry that leads to a table
+4        U: user code has access, and the supervisor only loads and stores, by sstatus.SUM
+5        G: global; never set
+6, 7     A, D: accessed, dirty
+8        RSW, left to software: this leaf was mapped as device memory
+53:10    PPN: bits 55:12 of the physical address
+=======  ====================================================================================
+
+All other bits are 0: N (63) and PBMT (62:61) fault on cores without Svnapot and Svpbmt, and 60:54
+are reserved.  What is device memory is a matter of its physical address (Priv, "Physical Memory
+Attributes"), so a device leaf differs from others in that it is never executable.
+
+A and D are set in every leaf from the start.  A core may set them, or fault where they are 0
+(Svade; Priv, "Addressing and Memory Protection"); set in advance, they do neither.  In entries
+that lead to tables U, A and D are reserved, and 0.
+
+No entry of a table is too high for a block, so there are blocks at every level.  Levels count
+from the bottom, as the manual's own do.
+"""
+
+from __future__ import annotations
+
+from kernmem.language import (
+    Image,
+    PhysicalAddress,
+    VirtualAddress,
+    intrinsic,
+    kernel,
+    linear,
+    u32,
+    u64,
+    usize,
+)
+from kernmem.memory.architecture import EntryFormat, Mapping
+
+VALID = 1 << 0
+READ = 1 << 1
+WRITE = 1 << 2
+EXECUTE = 1 << 3
+USER = 1 << 4
+ACCESSED = 1 << 6
+DIRTY = 1 << 7
+DEVICE = 1 << 8  # the lower bit of RSW
+
+PAGE_BITS = 12
+PPN_SHIFT = 10
+PPN_MASK = ((1 << 44) - 1) << PPN_SHIFT
+
+
+class PagedEntries(EntryFormat):
+    """Sv39, Sv48 or Sv57, by the number of levels: 3, 4 or 5.
+
+    ======  ====================  =========================================
+    levels  address_bits          blocks
+    ======  ====================  =========================================
+    3       38, of Sv39           2 MiB, 1 GiB
+    4       47, of Sv48           also 512 GiB
+    5       56, of Sv57           also 256 TiB
+    ======  ====================  =========================================
+
+    ``address_bits`` is one less than the name says: all bits above it must equal it in an address
+    (Priv, "Virtual Address Translation Process"), so that the root's upper half translates the
+    very last addresses, and the tables made here use the lower half.
+    """
+
+    c_module = "virtual"
+
+    def __init__(self, image: Image, levels: int = 3, block_levels: int | None = None) -> None:
+        super().__init__(image)
+        if levels not in (3, 4, 5):
+            raise ValueError(f"levels must be 3 (Sv39), 4 (Sv48) or 5 (Sv57), not {levels!r}")
+        highest = levels - 1 if block_levels is None else block_levels
+        if not 0 <= highest < levels:
+            raise ValueError(f"block_levels must be 0 to {levels - 1}, not {block_levels!r}")
+        self.levels = levels
+        self.page_length = 1 << PAGE_BITS
+        self.index_bits = 9
+        self.address_bits = PAGE_BITS + 9 * levels - 1
+        self.physical_bits = 56
+        self.block_levels = highest
+        self._load = image.memory.loader(8)
+        self._store = image.memory.storer(8)
+
+    @kernel
+    def shift(self, level: u32) -> u32:
+        """The lowest address bit that the index of ``level`` uses."""
+        return level * self.index_bits + PAGE_BITS
+
+    @kernel
+    def read(self, table: PhysicalAddress, index: usize) -> u64:
+        """The entry at ``index``; the table must be linearly addressable."""
+        return self.load_entry(linear(table) + index * 8)
+
+    @kernel
+    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
+        """Store an entry in one access, as the walker may read it at any time."""
+        self.store_entry(linear(table) + index * 8, entry)
+
+    @intrinsic(c="return *(volatile const uint64_t *)(uintptr_t)address;")
+    def load_entry(self, address: VirtualAddress) -> u64:
+        """Load 8 bytes in one access."""
+        return u64(self._load(int(address)))
+
+    @intrinsic(c="*(volatile uint64_t *)(uintptr_t)address = entry;")
+    def store_entry(self, address: VirtualAddress, entry: u64) -> None:
+        """Store 8 bytes in one access: the walker never sees half an entry."""
+        self._store(int(address), int(entry))
+
+    @kernel
+    def is_valid(self, entry: u64) -> bool:
+        """Whether a walk goes on from ``entry``, to a table or to memory."""
+        return entry & VALID != 0
+
+    @kernel
+    def is_leaf(self, entry: u64, level: u32) -> bool:
+        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        return entry & (READ | WRITE | EXECUTE) != 0
+
+    @kernel
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+        """The entry that maps a page (level 0) or a block at ``physical``.
+
+        What user code has access to, the kernel never executes, whatever X says, and loads and
+        stores only while sstatus.SUM is 1 (Priv, "Supervisor Status Register"; ``mmu.py``).
+        """
+        entry = u64(physical) >> PAGE_BITS << PPN_SHIFT | (VALID | READ | ACCESSED | DIRTY)
+        if Mapping.USER_READ_ONLY in mapping:
+            entry = entry | USER
+        elif Mapping.USER_READ_WRITE in mapping:
+            entry = entry | (USER | WRITE)
+        else:
+            entry = entry | WRITE
+        if Mapping.DEVICE in mapping:
+            entry = entry | DEVICE
+        elif Mapping.NO_EXECUTE not in mapping:
+            entry = entry | EXECUTE
+        return entry
+
+    @kernel
+    def table(self, physical: PhysicalAddress) -> u64:
+        """The entry that leads to the next lower table at ``physical``."""
+        return u64(physical) >> PAGE_BITS << PPN_SHIFT | VALID
+
+    @kernel
+    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+        """The physical address that a leaf of ``level`` maps."""
+        shift = self.shift(level)
+        return PhysicalAddress((entry & PPN_MASK) << (PAGE_BITS - PPN_SHIFT) >> shift << shift)
+
+    @kernel
+    def next_table(self, entry: u64) -> PhysicalAddress:
+        """The physical address of the table that a table entry leads to."""
+        return PhysicalAddress((entry & PPN_MASK) << (PAGE_BITS - PPN_SHIFT))
+
+    @kernel
+    def mapping(self, entry: u64, level: u32) -> Mapping:
+        """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
+
+        A device leaf is reported as NO_EXECUTE too, which it always is.
+        """
+        mapping = Mapping.KERNEL
+        if entry & USER != 0:
+            if entry & WRITE != 0:
+                mapping = mapping | Mapping.USER_READ_WRITE
+            else:
+                mapping = mapping | Mapping.USER_READ_ONLY
+        if entry & EXECUTE == 0:
+            mapping = mapping | Mapping.NO_EXECUTE
+        if entry & DEVICE != 0:
+            mapping = mapping | Mapping.DEVICE
+        return mapping

@@ -1,0 +1,240 @@
+"""The tables of the address space in use, and what walks may read of them besides memory.
+
+The walker may cache every entry that it can reach, at any time, *whether valid or not*, and use it
+until a fence that is about it (Priv, "Supervisor Memory-Management Fence Instruction").  The worst
+is assumed: everything is cached, and nothing is forgotten that a fence does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kernmem.hardware.riscv64.simulated.walk import (
+    POINTER_RESERVED,
+    RESERVED,
+    G,
+    Scheme,
+    V,
+    is_pointer,
+    target,
+)
+from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
+from kernmem.language import ModelViolation
+
+
+@dataclass(frozen=True)
+class Table:
+    """A live table: a page that walks may read.
+
+    Attributes:
+        start: the first address that it translates.
+        is_global: whether an entry on the way to it says so for all below.
+    """
+
+    base: int
+    level: int
+    start: int
+    is_global: bool
+
+
+@dataclass(frozen=True)
+class Stale:
+    """An old value of an entry, which walks may use although memory holds another.
+
+    Attributes:
+        place: the physical address of the entry.
+        start, length: the addresses that it translates.
+        is_global: whether the old or the new value is a global one.
+    """
+
+    place: int
+    level: int
+    start: int
+    length: int
+    old: int
+    new: int
+    is_global: bool
+
+    @property
+    def of_leaf(self) -> bool:
+        """Whether a fence for one address is about it: no table is led to, before or after."""
+        return not is_pointer(self.old) and not is_pointer(self.new)
+
+    def survives(self, address: int | None, every_space: bool) -> bool:
+        """Whether a fence leaves it: one for an address, for all or only for one space."""
+        if self.is_global and not every_space:
+            return True
+        if address is None:
+            return False
+        return not self.of_leaf or not self.start <= address < self.start + self.length
+
+    def violation(self, use: str) -> ModelViolation:
+        """The error for a use that depends on it."""
+        fence = "SFENCE.VMA va, x0" if self.of_leaf else "SFENCE.VMA x0, x0"
+        rule = "STALE_TRANSLATION" if self.of_leaf else "WALK_CACHE_STALE"
+        if not self.old & V:
+            rule = "INVALID_CACHED"
+        return ModelViolation(
+            rule,
+            f"{use}: the entry at {self.place:#x} (level {self.level}, for {self.start:#x} to "
+            f"{self.start + self.length:#x}) was changed from {self.old:#x} to {self.new:#x}, and "
+            f"the old value may still be in use; missing: {fence} after the store",
+        )
+
+
+class LiveTables:
+    """The tables behind one root, and the old values of their entries.
+
+    Attributes:
+        by_chunk: the live table in each chunk of RAM; a chunk and a table are both 4 KiB.
+        unlinked: those that only old values lead to.
+        only_global: of a space that was left: whether only global entries may be cached still.
+    """
+
+    def __init__(self, ram: SimulatedRam, scheme: Scheme, root: int, unordered: set[int]) -> None:
+        self.ram = ram
+        self.scheme = scheme
+        self.root = root
+        self.unordered = unordered  # chunks stored to since the last fence; the owner keeps it
+        self.by_chunk: dict[int, Table] = {}
+        self.unlinked: dict[int, Stale] = {}
+        self.stale: dict[int, list[Stale]] = {}
+        self.only_global = False
+        self._watch(Table(root, scheme.levels - 1, 0, False), entered=True)
+
+    def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
+        """What a walk may read at ``place``."""
+        now = (int.from_bytes(self.ram.peek(place, 8), "little"), None)
+        stale = self.stale.get(place)
+        return (now,) if stale is None else (now, *((each.old, each) for each in stale))
+
+    @property
+    def has_global(self) -> bool:
+        """Whether any entry that walks can reach is global."""
+        return any(
+            entry & V and entry & G for table in self.by_chunk.values()
+            for _, entry in self._entries(table)
+        )  # fmt: skip
+
+    def fence(self, address: int | None, *, every_space: bool) -> None:
+        """An SFENCE.VMA: forget the old values that it is about."""
+        if not self.stale:
+            return
+        for place, values in list(self.stale.items()):
+            left = [each for each in values if each.survives(address, every_space)]
+            if left:
+                self.stale[place] = left
+            else:
+                del self.stale[place]
+        if self.unlinked:
+            self._find_unlinked()
+
+    def _find_unlinked(self) -> None:
+        """Stop watching tables that no old value leads to any more."""
+        led = [each for values in self.stale.values() for each in values if is_pointer(each.old)]
+        kept: dict[int, Stale] = {}
+        for stale in led:
+            for table in self._below(target(stale.old), stale):
+                if table in self.unlinked:
+                    kept[table] = stale
+        for number in self.unlinked:
+            if number not in kept:
+                del self.by_chunk[number]
+        self.unlinked = kept
+
+    def _below(self, base: int, stale: Stale) -> Iterator[int]:
+        table = self.by_chunk.get(base >> CHUNK_BITS)
+        if table is not None and table.level < stale.level:
+            yield base >> CHUNK_BITS
+            for _, entry in self._entries(table):
+                if table.level > 0 and is_pointer(entry):
+                    yield from self._below(target(entry), stale)
+
+    # Stores -------------------------------------------------------------------------------
+
+    def store(self, table: Table, physical: int, new: bytes) -> None:
+        """Hear of a store to a live table, before it is done."""
+        old_bytes = self.ram.peek(physical, len(new))
+        if old_bytes == new:
+            return
+        unlinked = self.unlinked.get(table.base >> CHUNK_BITS)
+        if unlinked is not None:
+            raise unlinked.violation(
+                f"TABLE_FREED_LIVE: store to {physical:#x}, in a table that walks may still read"
+            )
+        if len(new) != 8 or physical % 8:
+            raise ModelViolation(
+                "TORN_ENTRY",
+                f"a store of {len(new)} bytes at {physical:#x}, in a live table: a walk may see "
+                "part of it; store entries whole",
+            )
+        old, value = int.from_bytes(old_bytes, "little"), int.from_bytes(new, "little")
+        if not old & V and not value & V:
+            return  # all other bits of an entry that is not valid are software's
+        index = physical - table.base >> 3
+        length = 1 << self.scheme.shift(table.level)
+        start = table.start + index * length
+        self._check(value, physical, table.level)
+        is_global = table.is_global or any(each & V and each & G for each in (old, value))
+        stale = Stale(physical, table.level, start, length, old, value, is_global)
+        self.stale.setdefault(physical, []).append(stale)
+        if is_pointer(old) and table.level > 0:
+            for number in self._below(target(old), stale):
+                self.unlinked[number] = stale
+        if is_pointer(value) and table.level > 0:
+            below = table.is_global or bool(value & G)
+            self._watch(Table(target(value), table.level - 1, start, below), entered=False)
+
+    def _check(self, entry: int, place: int, level: int) -> None:
+        """Refuse entries that no kernel should make, though a core might not fault."""
+        if is_pointer(entry) and entry & POINTER_RESERVED:
+            raise ModelViolation(
+                "RESERVED_NONLEAF",
+                f"the entry {entry:#x} at {place:#x} (level {level}) leads to a table, and has U, "
+                "A or D set, which are reserved there",
+            )
+        if entry & V and entry & RESERVED:
+            raise ModelViolation("RESERVED_BITS", f"{entry:#x} at {place:#x} has reserved bits set")
+
+    def _watch(self, table: Table, *, entered: bool) -> None:
+        """A table has become reachable: it and all below are live from now on.
+
+        If its space is being entered, it is used at once, so all stores to it must be visible.  If
+        it is linked, the fence that is about the link will be about them too.
+        """
+        number = table.base >> CHUNK_BITS
+        known = self.by_chunk.get(number)
+        if number in self.unlinked:
+            raise self.unlinked[number].violation(
+                f"TABLE_FREED_LIVE: the table at {table.base:#x} is linked anew"
+            )
+        if known is not None:
+            if known != table:
+                raise ModelViolation(
+                    "DOUBLE_TABLE",
+                    f"the page at {table.base:#x} is a table of level {known.level} for "
+                    f"{known.start:#x}, and of level {table.level} for {table.start:#x}",
+                )
+            return
+        if entered and number in self.unordered:
+            raise ModelViolation(
+                "NEW_NOT_VISIBLE",
+                f"the table at {table.base:#x} (level {table.level}, for {table.start:#x} on) was "
+                f"stored to, and walks may not see that yet; missing: SFENCE.VMA x0, x0 before "
+                "the write to satp",
+            )
+        self.by_chunk[number] = table
+        if table.base >> self.scheme.physical_bits:
+            return  # walks meet an access fault there
+        for index, entry in self._entries(table):
+            self._check(entry, table.base + 8 * index, table.level)
+            if table.level > 0 and is_pointer(entry):
+                start = table.start + (index << self.scheme.shift(table.level))
+                below = table.is_global or bool(entry & G)
+                self._watch(Table(target(entry), table.level - 1, start, below), entered=entered)
+
+    def _entries(self, table: Table) -> Iterator[tuple[int, int]]:
+        """The valid entries of a table, with their indices."""
+        words = memoryview(self.ram.peek(table.base, 0x1000)).cast("Q")
+        return ((index, entry) for index, entry in enumerate(words) if entry & V)
