@@ -24,7 +24,6 @@ from rich.table import Table
 
 from kernmem.hardware import HARDWARE, HardwareDescription
 from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
-from kernmem.machine.port import Machine
 from kernmem.system import MACHINES, PLACEMENTS, PROFILES, boot, choose, heap_profile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -346,7 +345,7 @@ def replay_command(
         booted = boot(hardware, machine, profile=profile, placement=placement, no_void=no_void)
         total = len(events) if limit is None else min(limit, len(events))
         title = f"{events.name} on the {machine} machine"
-        with _closing(booted), _progress(title, total) as progress:
+        with booted, _progress(title, total) as progress:
             result = replay(
                 booted,
                 events,
@@ -369,17 +368,6 @@ def replay_command(
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), f"{value:,}")
     _console(stderr=addresses).print(table)
-
-
-@contextmanager
-def _closing(machine: Machine) -> Iterator[None]:
-    """Give back, at the end, what a machine holds; the model holds nothing but memory."""
-    try:
-        yield
-    finally:
-        close = getattr(machine, "close", None)
-        if close is not None:
-            close()
 
 
 @contextmanager

@@ -133,21 +133,12 @@ def first_differing_call(
             (part, [call for owner, call in calls[:middle] if owner == part]) for part, _ in parts
         ]
         one, other = make()
-        try:
+        with one, other:
             play(one, prefix)
             play(other, prefix)
-            low, high = (
-                (low, middle) if first_difference(one, other) is not None else (middle, high)
-            )
-        finally:
-            close(one, other)
+            differ = first_difference(one, other) is not None
+        low, high = (low, middle) if differ else (middle, high)
     return f"call {high} of {len(calls)}, {calls[high - 1]}"
-
-
-def close(*machines: Machine) -> None:
-    """Free what a machine holds of the process, if it holds anything."""
-    for machine in machines:
-        getattr(machine, "close", lambda: None)()
 
 
 def assert_same(kinds: tuple[str, str], heap: int, pagetable: int, **options: Any) -> None:
@@ -159,11 +150,9 @@ def assert_same(kinds: tuple[str, str], heap: int, pagetable: int, **options: An
 
     parts = scenario(heap, pagetable)
     one, other = make()
-    try:
+    with one, other:
         results = [play(machine, parts) for machine in (one, other)]
         difference = first_difference(one, other)
-    finally:
-        close(one, other)
     if difference is not None:
         where = first_differing_call(make, parts)
         pytest.fail(f"{kinds[0]} and {kinds[1]} differ after {where}: {difference}")

@@ -144,12 +144,6 @@ class HostMachine(Machine):
         """Give the addresses back to this process."""
         self.library.close()
 
-    def __enter__(self) -> HostMachine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def _configuration(ram: Region, hardware: Hardware) -> Configuration:
     """What the runtime must know of the hardware."""

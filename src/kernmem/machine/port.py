@@ -17,7 +17,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from kernmem.hardware.description import HardwareDescription
 from kernmem.language import (
@@ -226,6 +226,15 @@ class Machine(ABC):
             return self.reference(static.kind, address)
         size = size_of(static.kind, self.hardware.target)
         return Array(static.kind, address, static.length, self.memory, size)
+
+    def close(self) -> None:  # noqa: B027 - most machines hold nothing
+        """Give back what the machine holds of this process, if it holds anything."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or "functions" not in self.__dict__:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -42,18 +42,18 @@ _KINDS = {"STT_FUNC": "function", "STT_OBJECT": "variable"}
 def read_symbols(path: Path) -> dict[str, Symbol]:
     """The symbols of an ELF file by name, those of its own bookkeeping left out."""
     with path.open("rb") as file:
-        table = _section(ELFFile(file), ".symtab")
-        symbols = {}
-        for entry in table.iter_symbols():
-            bind, kind = entry["st_info"]["bind"], entry["st_info"]["type"]
-            if not entry.name or entry.name.startswith("$") or entry["st_shndx"] == "SHN_UNDEF":
-                continue
-            if kind == "STT_FILE" or (bind == "STB_LOCAL" and kind == "STT_NOTYPE"):
-                continue
-            symbols[entry.name] = Symbol(
-                entry.name, entry["st_value"], entry["st_size"], _KINDS.get(kind, "label")
-            )
-        return symbols
+        return {symbol.name: symbol for symbol in _symbols(ELFFile(file))}
+
+
+def _symbols(elf: Any) -> Iterator[Symbol]:
+    """Every symbol of an ELF file that has a name of the program's own."""
+    for entry in _section(elf, ".symtab").iter_symbols():
+        bind, kind = entry["st_info"]["bind"], entry["st_info"]["type"]
+        if not entry.name or entry.name.startswith("$") or entry["st_shndx"] == "SHN_UNDEF":
+            continue
+        if kind == "STT_FILE" or (bind == "STB_LOCAL" and kind == "STT_NOTYPE"):
+            continue
+        yield Symbol(entry.name, entry["st_value"], entry["st_size"], _KINDS.get(kind, "label"))
 
 
 def section_sizes(path: Path) -> dict[str, int]:
@@ -129,27 +129,29 @@ def stack_use(path: Path) -> dict[str, StackUse]:
         frames = _frames(elf)
         text = _section(elf, ".text")
         start, code = text["sh_addr"], text.data()
-    functions = {
-        symbol.address: symbol
-        for symbol in read_symbols(path).values()
-        if symbol.kind == "function" and symbol.size and symbol.address in frames
-    }
-    calls = {symbol.name: _calls(symbol, start, code, functions) for symbol in functions.values()}
-    sizes = {functions[address].name: size for address, size in frames.items()}
-    results: dict[str, StackUse] = {}
+        functions = {
+            symbol.address: symbol
+            for symbol in _symbols(elf)
+            if symbol.kind == "function" and symbol.size and symbol.address in frames
+        }
+    # By address, since static functions of one name may stand in several files.
+    calls = {at: _calls(symbol, start, code, functions) for at, symbol in functions.items()}
+    results: dict[int, StackUse] = {}
 
-    def visit(name: str, above: tuple[str, ...]) -> StackUse:
-        if name in above:
-            raise StackError(f"the stack has no bound: {' -> '.join((*above, name))} is recursion")
-        if name not in results:
-            below = [visit(callee, (*above, name)) for callee in calls[name]]
+    def visit(at: int, above: tuple[str, ...]) -> StackUse:
+        path_here = (*above, functions[at].name)
+        if functions[at].name in above:
+            raise StackError(f"the stack has no bound: {' -> '.join(path_here)} is recursion")
+        if at not in results:
+            below = [visit(callee, path_here) for callee in calls[at]]
             deepest = max(below, key=lambda use: use.bytes, default=StackUse(0, ()))
-            results[name] = StackUse(sizes[name] + deepest.bytes, (name, *deepest.path))
-        return results[name]
+            path = (functions[at].name, *deepest.path)
+            results[at] = StackUse(frames[at] + deepest.bytes, path)
+        return results[at]
 
-    for name in calls:
-        visit(name, ())
-    return results
+    for at in calls:
+        visit(at, ())
+    return {functions[at].name: use for at, use in results.items()}
 
 
 def _frames(elf: Any) -> dict[int, int]:
@@ -172,8 +174,8 @@ def _frames(elf: Any) -> dict[int, int]:
     return frames
 
 
-def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symbol]) -> set[str]:
-    """The names of the functions that ``symbol`` calls or ends in."""
+def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symbol]) -> set[int]:
+    """The addresses of the functions that ``symbol`` calls or ends in."""
     callees = set()
     for address in range(symbol.address, symbol.address + symbol.size, 4):
         word = int.from_bytes(code[address - start : address - start + 4], "little")
@@ -184,5 +186,5 @@ def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symb
             target = address + 4 * distance
             inside = symbol.address <= target < symbol.address + symbol.size
             if target in functions and (not inside or word >> 31):
-                callees.add(functions[target].name)
+                callees.add(target)
     return callees

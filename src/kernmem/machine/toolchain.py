@@ -70,6 +70,9 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that another process sees the old one or the new one, never a part."""
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(file.name, 0o666 & ~umask)  # a temporary file is its maker's alone
     os.replace(file.name, path)
 
 

@@ -103,9 +103,3 @@ class UnicornMachine(Machine):
         """Give back memory and files."""
         self.core.close()
         self._directory.cleanup()
-
-    def __enter__(self) -> UnicornMachine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
