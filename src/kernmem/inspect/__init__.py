@@ -1,0 +1,30 @@
+"""Looking into a running kernel: its page tables, heap, pages and registries.
+
+Everything here only reads, through the port, so it works on every machine.  It distrusts what it
+reads: damage is reported with its address, and never followed.
+"""
+
+from kernmem.inspect.heap import Element, Heap, draw_gap_tree, heap_map, read_heap
+from kernmem.inspect.pages import FreeList, page_map, read_free_list
+from kernmem.inspect.pagetables import MappedRange, Pagetable, read_pagetable
+from kernmem.inspect.show import show_registries, show_registry
+
+__all__ = [
+    # page tables
+    "MappedRange",
+    "Pagetable",
+    "read_pagetable",
+    # the heap
+    "Element",
+    "Heap",
+    "draw_gap_tree",
+    "heap_map",
+    "read_heap",
+    # physical pages
+    "FreeList",
+    "page_map",
+    "read_free_list",
+    # registries
+    "show_registries",
+    "show_registry",
+]

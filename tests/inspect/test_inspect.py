@@ -1,0 +1,239 @@
+"""What the views of a kernel show, and that damage is reported, not followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import kernmem
+from kernmem.inspect import (
+    draw_gap_tree,
+    heap_map,
+    page_map,
+    read_free_list,
+    read_heap,
+    read_pagetable,
+    show_registries,
+    show_registry,
+)
+from kernmem.machine.port import Machine
+from kernmem.memory.architecture import Mapping
+
+PAGE = 0x1_0000
+KERNEL = Mapping.KERNEL
+DEVICE = Mapping.DEVICE | Mapping.NO_EXECUTE
+
+
+@pytest.fixture(scope="module", params=["model", "host", "unicorn"])
+def shared(request: pytest.FixtureRequest) -> Iterator[tuple[Machine, object]]:
+    """A booted machine of each kind, and its state."""
+    machine = kernmem.boot("lab", request.param)
+    yield machine, machine.snapshot()
+    if hasattr(machine, "close"):
+        machine.close()
+
+
+@pytest.fixture
+def machine(shared: tuple[Machine, object]) -> Machine:
+    """As it was when it had booted."""
+    shared[0].restore(shared[1])
+    return shared[0]
+
+
+# Page tables ------------------------------------------------------------------------------------
+
+
+def test_the_space_in_use(machine: Machine) -> None:
+    """The image, a device, and the segment, each as one range."""
+    machine.kmalloc(3 * PAGE)
+    table = read_pagetable(machine)
+    assert table.root == machine.virtual_mem_info.current_pagetable
+    found = [(each.virtual, each.length, each.mapping, each.level) for each in table.ranges]
+    start = int(machine.kernel_segment_info.segment_start)
+    image = int(machine.hardware.program_start)
+    device = (0x900_0000, PAGE, DEVICE, 0)
+    assert found[:2] == [device, (image, 32 * PAGE, KERNEL, 0)]
+    assert (found[2][0], found[2][2]) == (start, KERNEL)
+    assert sum(length for _, length, _, _ in found[2:]) == 4 * PAGE
+    assert table.problems == ()
+
+
+def test_linear_blocks_and_text(machine: Machine) -> None:
+    table = read_pagetable(machine, machine.linear_space_info.pagetable)
+    assert {each.level for each in table.ranges} == {0, 1}
+    assert all(each.virtual == each.physical for each in table.ranges)
+    text = str(table)
+    assert "kernel rw user -- - device  page  (level 0)" in text
+    assert "kernel rw user -- x normal  block (level 1)" in text
+    header, *lines = text.splitlines()[1:]
+    assert {line.index("0x", 3) for line in lines} == {header.index("physical")}
+
+
+def test_user_mappings(machine: Machine) -> None:
+    machine.enter_linear_space()
+    table = machine.create_pagetable()
+    mappings = [Mapping.USER_READ_ONLY, Mapping.USER_READ_WRITE | Mapping.NO_EXECUTE]
+    for number, mapping in enumerate(mappings, 1):
+        machine.pagetable_map(table, number * PAGE, 7 * PAGE, mapping)
+    found = read_pagetable(machine, table)
+    assert [each.mapping for each in found.ranges] == mappings
+    assert "kernel r- user r- x normal" in str(found)
+    assert "kernel rw user rw - normal" in str(found)
+
+
+def test_an_empty_table(machine: Machine) -> None:
+    machine.enter_linear_space()
+    table = read_pagetable(machine, machine.create_pagetable())
+    assert (table.ranges, table.problems, len(table.tables)) == ((), (), 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ("root", "is reached again, for 0x20000000"),
+        ("low", "the table 0x1230000, for 0x20000000, is not in RAM"),
+    ],
+)
+def test_damaged_tables_are_not_followed(machine: Machine, entry: str, text: str) -> None:
+    """A table that leads to itself, and one that leads out of the RAM."""
+    machine.enter_linear_space()
+    table = int(machine.create_pagetable())
+    machine.leave_linear_space()
+    leads_to = {"root": table, "low": 0x123_0000}[entry]
+    machine.write_physical(table + 8, (leads_to | 0b11).to_bytes(8, "little"))
+    found = read_pagetable(machine, table)
+    assert len(found.problems) == 1
+    assert text in found.problems[0]
+    assert f"PROBLEM: {found.problems[0]}" in str(found)
+
+
+def test_with_the_mmu_off_a_table_must_be_named() -> None:
+    from kernmem.hardware import find
+    from kernmem.machine.model import Model
+    from kernmem.memory.manager import MemoryManager
+    from kernmem.memory.profile import spec
+
+    machine = Model(find("lab"), lambda image, parts: MemoryManager(image, parts, spec()))
+    with pytest.raises(ValueError, match="the MMU is off: say which table to read"):
+        read_pagetable(machine)
+
+
+# The heap ---------------------------------------------------------------------------------------
+
+
+def used(machine: Machine) -> list[int]:
+    """Some buffers, every other one freed."""
+    buffers = [int(machine.kmalloc(100 * (1 + number % 5))) for number in range(12)]
+    for buffer in buffers[::2]:
+        machine.kfree(buffer)
+    return buffers
+
+
+def test_heap_elements(machine: Machine) -> None:
+    """A row without holes, that agrees with the counters."""
+    used(machine)
+    heap = read_heap(machine)
+    info = machine.kernel_heap_info
+    assert (heap.start, heap.end, heap.problems) == (info.heap_start, info.heap_end, ())
+    assert [each.start for each in heap.elements[1:]] == [each.end for each in heap.elements[:-1]]
+    gaps = [each for each in heap.elements if each.kind == "gap"]
+    assert (len(gaps), sum(each.length for each in gaps)) == (info.gaps, info.gap_bytes)
+    assert f"{heap.elements[0].start:#014x}" in str(heap)
+
+
+def test_an_empty_heap(machine: Machine) -> None:
+    assert read_heap(machine).elements == ()
+    assert heap_map(machine) == "the heap is empty"
+    assert draw_gap_tree(machine) == "the tree is empty"
+
+
+def test_heap_map_is_to_scale(machine: Machine) -> None:
+    buffer = machine.kmalloc(PAGE // 2 - 16)
+    machine.kmalloc(PAGE // 4 - 16)
+    machine.kfree(buffer)
+    lines = heap_map(machine, width=16, rows=1).splitlines()
+    assert lines == [
+        f"{PAGE // 16} bytes a character: # superbuffer  . gap  v void  + several",
+        f"{int(machine.kernel_heap_info.heap_start):#014x}  ........####....",
+    ]
+
+
+@pytest.mark.parametrize("tree", ["length", "addr"])
+def test_trees_are_drawn(machine: Machine, tree: str) -> None:
+    """Each gap once, in the tree's order, with its length."""
+    used(machine)
+    gaps = [each for each in read_heap(machine).elements if each.kind == "gap"]
+    if tree == "length":
+        gaps.sort(key=lambda gap: (gap.length, gap.start))
+    lines = draw_gap_tree(machine, tree).splitlines()
+    assert [line.split()[-2:] for line in lines] == [
+        [f"{gap.start:#x}", f"({gap.length})"] for gap in gaps
+    ]
+    assert sum(line.startswith("── ") for line in lines) == 1
+
+
+def test_a_damaged_superbuffer(machine: Machine) -> None:
+    start = used(machine)[1] - 16
+    machine.store(start, 0)
+    heap = read_heap(machine)
+    assert heap.problems[0] == f"the superbuffer at {start:#x} would end at {start:#x}"
+    assert heap.elements[-1].end == start
+
+
+def test_a_cycle_in_a_tree(machine: Machine) -> None:
+    used(machine)
+    root = int(machine.kernel_heap_addr_tree.root)
+    machine.store(root + machine.kernel_heap_addr_tree.root.layout.fields[4].offset, root)
+    assert f"the addr tree leads to {root:#x} twice" in draw_gap_tree(machine)
+    assert f"the addr tree leads to {root:#x} twice" in read_heap(machine).problems
+
+
+@pytest.mark.parametrize("wild", [0x10, 2**64 - 8])
+def test_a_wild_link_in_a_tree(machine: Machine, wild: int) -> None:
+    used(machine)
+    machine.store(int(machine.kernel_heap_length_tree), wild)
+    assert f"leads to {wild:#x}, outside the heap" in draw_gap_tree(machine, "length")
+
+
+# Pages ------------------------------------------------------------------------------------------
+
+
+def test_free_list(machine: Machine) -> None:
+    info = machine.physical_mem_info
+    found = read_free_list(machine)
+    assert (len(found.pages), found.problems) == (info.free_pages_count, ())
+    assert found.pages[0] == int(info.free_pages_list)
+    used_pages = int(info.page_quantity - info.free_pages_count)
+    assert f"{used_pages} used, {len(found.pages)} free" in str(found)
+    assert page_map(machine, width=8, rows=8).count("\n") == 8
+
+
+def test_a_cycle_in_the_free_list(machine: Machine) -> None:
+    first, second = read_free_list(machine).pages[:2]
+    machine.write_physical(second, first.to_bytes(8, "little"))
+    assert (
+        f"the list comes back to {first:#x}, from {second:#x}" in read_free_list(machine).problems
+    )
+
+
+def test_a_wild_link_in_the_free_list(machine: Machine) -> None:
+    first = read_free_list(machine).pages[0]
+    machine.write_physical(first, (0x1234).to_bytes(8, "little"))
+    problems = read_free_list(machine).problems
+    assert problems[0] == f"the list leads to 0x1234, which is no page, from {first:#x}"
+
+
+# Registries -------------------------------------------------------------------------------------
+
+
+def test_registries_are_aligned_text(machine: Machine) -> None:
+    info = machine.physical_mem_info
+    lines = show_registry(machine, "physical_mem_info").splitlines()
+    assert lines[0] == f"physical_mem_info at {int(info):#x}"
+    assert lines[1] == f"  program_end           {int(info.program_end):#x}"
+    assert lines[-1] == f"  free_pages_count      {int(info.free_pages_count)}"
+    text = show_registries(machine)
+    for name in ("kernel_heap_info", "linear_space_info", "virtual_mem_info"):
+        assert f"\n{name} at 0x" in text
+    assert "  previous_pagetable  None" in text
