@@ -8,7 +8,6 @@ calls one function after another.
 from __future__ import annotations
 
 import ctypes
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,21 +22,19 @@ from unicorn import (
     UC_HOOK_CODE,
     UC_HOOK_INTR,
 )
-from unicorn import arm64_const as arm64
 from unicorn.unicorn_py3.unicorn import UcError, uclib
 
-from kernmem.hardware.aarch64.syndrome import is_abort
 from kernmem.hardware.simulation import MachineExit
 from kernmem.language import KernelPanic, KernmemError
 from kernmem.machine.console import Console
 from kernmem.machine.errors import MachineError, MachineTimeout
 from kernmem.machine.image import BuiltImage
 from kernmem.machine.native import load, shared_object
+from kernmem.machine.symbols import raw_image
 from kernmem.machine.text import format_text
 from kernmem.machine.unicorn_board import UnicornBoard
-from kernmem.machine.unicorn_cpu import SEMIHOSTING, UNDEFINED, Cpu
+from kernmem.machine.unicorn_processor import make_processor
 
-SYS_EXIT_EXTENDED = 0x20  # semihosting (Arm IHI 0088): a reason and a status follow
 PAINT = 0xA5
 """What the stack is filled with, to see later how much of it was used."""
 
@@ -99,7 +96,7 @@ class UnicornCore:
         self.console = Console(sink)
         self.seconds = seconds
         self.calls: dict[str, Calls] = {}
-        self.cpu = Cpu(built.hardware.boot.entry_level)
+        self.cpu = make_processor(built.hardware)
         self._engine = self.cpu.uc
         self._board = UnicornBoard(self._engine, built.hardware, self.console)
         self._counter = Counter(stop=ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p).value)
@@ -113,8 +110,7 @@ class UnicornCore:
 
     def run(self) -> int:
         """Run the image from its first instruction; returns its exit status."""
-        self._start_at_reset()
-        self._go(self.built.hardware.program_start, self._symbol("park"), "the kernel")
+        self._go(self._start_at_reset(), self._symbol("park"), "the kernel")
         self.console.flush()
         if self._status is None:
             raise MachineError(f"the kernel stopped at {self.cpu.pc:#x} without an exit status")
@@ -122,9 +118,8 @@ class UnicornCore:
 
     def boot(self) -> None:
         """Run the boot code, up to the call of ``kernel_main``; then functions may be called."""
-        self._start_at_reset()
         ready = self._symbol("kernmem_ready")
-        self._go(self.built.hardware.program_start, ready, "the boot code")
+        self._go(self._start_at_reset(), ready, "the boot code")
         if self.cpu.pc != ready:
             raise MachineError(f"the boot code stopped at {self.cpu.pc:#x}, not at {ready:#x}")
         self._paint_stack()
@@ -138,14 +133,8 @@ class UnicornCore:
         """
         if not self._calling:
             raise MachineError("call boot() first: the kernel has no stack yet")
-        if len(words) > 8:
-            raise MachineError(f"{name}: only 8 arguments go into registers")
-        write = self._engine.reg_write
-        for number, word in enumerate(words):
-            write(arm64.UC_ARM64_REG_X0 + number, word)
         done = self._symbol("kernmem_done")
-        write(arm64.UC_ARM64_REG_SP, self._symbol("__stack_top"))
-        write(arm64.UC_ARM64_REG_X30, done)
+        self.cpu.prepare_call(words, self._symbol("__stack_top"), done, self.store)
         before = self._counter.instructions
         try:
             self._go(self._symbol(name), done, name)
@@ -156,7 +145,7 @@ class UnicornCore:
             raise MachineExit(status)
         if self.cpu.pc != done:
             raise MachineError(f"{name} stopped at {self.cpu.pc:#x} and did not return")
-        return int(self._engine.reg_read(arm64.UC_ARM64_REG_X0))
+        return self.cpu.result()
 
     def _count(self, name: str, instructions: int) -> None:
         calls = self.calls.setdefault(name, Calls())
@@ -252,74 +241,67 @@ class UnicornCore:
     def _symbol(self, name: str) -> int:
         return self.built.symbols[name].address
 
-    def _start_at_reset(self) -> None:
+    def _start_at_reset(self) -> int:
         self._calling = False
         self._status = None
-        self.cpu.reset(self.built.hardware.boot.entry_level)
+        return self.cpu.start(self._symbol("_start"))
 
     def _load_image(self) -> None:
-        self.store_physical(self.built.hardware.program_start, self.built.image.read_bytes())
+        self.store_physical(*raw_image(self.built.elf))
 
     def _install_hooks(self) -> None:
+        fixed = self.cpu.instruction_bytes > 0
         handle = ctypes.c_size_t()
         uclib.uc_hook_add(
             self._engine._uch,
             ctypes.byref(handle),
-            ctypes.c_int(UC_HOOK_BLOCK),
-            ctypes.cast(_count_block(), ctypes.c_void_p),
+            ctypes.c_int(UC_HOOK_BLOCK if fixed else UC_HOOK_CODE),
+            ctypes.cast(_counter("count_block" if fixed else "count_instruction"), ctypes.c_void_p),
             ctypes.byref(self._counter),
             ctypes.c_uint64(1),  # begin after end: everywhere
             ctypes.c_uint64(0),
         )
         self._engine.hook_add(UC_HOOK_INTR, self._on_exception)
+        self.cpu.install(self._on_exception, self.console.write, self._leave)
         panic = self.built.symbols.get("kernmem_panic")
         if panic is not None:  # a kernel may be without one
             self._engine.hook_add(UC_HOOK_CODE, self._on_panic, None, panic.address, panic.address)
 
     def _on_exception(self, engine: Any, number: int, _: Any) -> None:
-        # The block was counted whole when it began; what follows this instruction is not executed.
-        counter = self._counter
-        counter.instructions -= (counter.address + counter.size - self.cpu.pc) // 4 - 1
-        if number == UNDEFINED and self.cpu.instruction(self.cpu.pc) == SEMIHOSTING:
-            self._semihosting()
+        if self.cpu.instruction_bytes:
+            # The block was counted whole when it began; what follows this instruction is not
+            # executed.
+            counter = self._counter
+            left = counter.address + counter.size - self.cpu.pc
+            counter.instructions -= left // self.cpu.instruction_bytes - 1
+        try:
+            status = self.cpu.exit_status(number, self.load)
+        except KernmemError as error:
+            self._error = error
+            engine.emu_stop()
+            return
+        if status is not None:
+            self._leave(status)
         elif self._calling and not self._expects_fault():
-            syndrome, _ = self.cpu.exception()
-            if is_abort(syndrome):
-                self._error = self.cpu.page_fault()
-            else:
-                self._error = MachineError(
-                    f"exception at {self.cpu.pc:#x} with syndrome {syndrome:#x}"
-                )
+            self._error = self.cpu.exception_error(number)
             engine.emu_stop()
         else:
             self.cpu.enter_exception(number)
 
+    def _leave(self, status: int) -> None:
+        """The kernel has ended."""
+        self._status = status
+        self._engine.emu_stop()
+
     def _expects_fault(self) -> bool:
         return any(self.load_physical(self._symbol("fault_expected"), 8))
-
-    def _semihosting(self) -> None:
-        """The call that ends the kernel: x0 the operation, x1 its block (reason, status)."""
-        operation = self._engine.reg_read(arm64.UC_ARM64_REG_X0)
-        if operation == SYS_EXIT_EXTENDED:
-            block = self.load(self._engine.reg_read(arm64.UC_ARM64_REG_X1), 16)
-            self._status = struct.unpack("<QQ", block)[1]
-        else:
-            self._error = MachineError(f"semihosting operation {operation:#x} is not provided")
-        self._engine.emu_stop()
 
     def _on_panic(self, engine: Any, _address: int, _size: int, _: Any) -> None:
         if not self._calling:
             return  # the kernel prints it itself
-        stack = int(engine.reg_read(arm64.UC_ARM64_REG_SP))
-
-        def values() -> Any:  # AAPCS64: variadic arguments in x1 to x7, then on the stack
-            for register in range(arm64.UC_ARM64_REG_X1, arm64.UC_ARM64_REG_X7 + 1):
-                yield int(engine.reg_read(register))
-            for slot in range(stack, stack + 0x1000, 8):
-                yield int.from_bytes(self.load(slot, 8), "little")
-
-        text = self._text(int(engine.reg_read(arm64.UC_ARM64_REG_X0)))
-        self._error = KernelPanic(format_text(text, values(), self._text))
+        values = self.cpu.printf_arguments(self.load)
+        text = self._text(next(values))
+        self._error = KernelPanic(format_text(text, values, self._text))
         engine.emu_stop()
 
     def _text(self, address: int) -> str:
@@ -336,7 +318,7 @@ def _pieces(address: int, length: int) -> list[tuple[int, int]]:
     return [(start, end - start) for start, end in zip(cuts, ends, strict=True) if end > start]
 
 
-@lru_cache(maxsize=1)
-def _count_block() -> Any:
+@lru_cache(maxsize=2)
+def _counter(name: str) -> Any:
     source = Path(__file__).with_name("unicorn_count.c")
-    return load(shared_object({source.name: source.read_text()})).count_block
+    return getattr(load(shared_object({source.name: source.read_text()})), name)

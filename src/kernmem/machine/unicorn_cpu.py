@@ -1,31 +1,25 @@
 """An AArch64 processor from the unicorn wheel, made to behave like one on a board.
 
-Unicorn is QEMU's processor without its boards.  It translates addresses by the guest's own
-tables, but never enters an exception: it calls a hook, which must do what the processor would
-have done (DDI 0487 D1.3.2).  Two registers that firmware sets are 0 in it, and with them the
-MMU would walk the tables in the 32-bit format.
+Two registers that firmware sets are 0 in Unicorn, and with them the MMU would walk the tables in
+the 32-bit format.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, cast
 
-from unicorn import (
-    UC_ARCH_ARM64,
-    UC_HOOK_INTR,
-    UC_MODE_ARM,
-    UC_PROT_EXEC,
-    UC_PROT_READ,
-    UC_PROT_WRITE,
-)
+from unicorn import UC_ARCH_ARM64, UC_HOOK_INTR, UC_MODE_ARM, UC_PROT_EXEC
 from unicorn import arm64_const as arm64
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
-from kernmem.hardware.aarch64.syndrome import page_fault
-from kernmem.language import PageFault
+from kernmem.hardware.aarch64.syndrome import is_abort, page_fault
+from kernmem.language import KernmemError, PageFault
+from kernmem.machine.errors import MachineError
+from kernmem.machine.unicorn_processor import Load, Processor, Store
 
 # System registers that Unicorn has no name for: (CRn, CRm, op0, op1, op2).
 SCTLR_EL1 = (1, 0, 3, 0, 0)
@@ -43,24 +37,26 @@ UNDEFINED, SUPERVISOR_CALL, PREFETCH_ABORT, DATA_ABORT = 1, 2, 3, 4
 SEMIHOSTING = 0xD45E0000
 """``hlt #0xf000``: a call to the debugger, which Unicorn reports as undefined."""
 
-uclib.uc_vmem_read.restype = ctypes.c_int
-uclib.uc_vmem_read.argtypes = [
-    ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
-]  # fmt: skip
-uclib.uc_vmem_translate.restype = ctypes.c_int
-uclib.uc_vmem_translate.argtypes = [
-    ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.POINTER(ctypes.c_uint64)
-]  # fmt: skip
+SYS_EXIT_EXTENDED = 0x20
+"""Semihosting (Arm IHI 0088): a reason and a status follow."""
 
 
-class Cpu:
-    """One core.  ``uc`` is the engine, for memory and hooks."""
+class Cpu(Processor):
+    """One core, entered at an exception level."""
+
+    instruction_bytes = 4
 
     def __init__(self, level: int) -> None:
         # Any: the wheel is typed in part only.
         self.uc: Any = cast(Any, Uc)(UC_ARCH_ARM64, UC_MODE_ARM)
         self.uc.ctl_set_cpu_model(arm64.UC_CPU_ARM64_A53)
+        self._level = level
         self.reset(level)
+
+    def start(self, entry: int) -> int:
+        """Enter the image's first instruction at the level of the firmware."""
+        self.reset(self._level)
+        return entry
 
     def reset(self, level: int) -> None:
         """Enter ``level`` as firmware does.
@@ -93,24 +89,35 @@ class Cpu:
             "ttbr0_el1": int(self.uc.reg_read(arm64.UC_ARM64_REG_TTBR0_EL1)),
         }
 
-    # Memory as the running code sees it ----------------------------------------------------
-
-    def translate(self, address: int, access: str) -> int:
-        """The physical address behind a virtual one; PageFault if ``access`` is refused."""
-        protection = {"read": UC_PROT_READ, "write": UC_PROT_WRITE, "execute": UC_PROT_EXEC}
-        physical = ctypes.c_uint64()
-        if uclib.uc_vmem_translate(
-            self.uc._uch, address, protection[access], ctypes.byref(physical)
-        ):
-            raise PageFault(address, access, "refused by the MMU")
-        return physical.value
-
     def instruction(self, address: int) -> int:
         """The instruction at ``address``; 0 if it cannot be fetched."""
         word = ctypes.c_uint32()
         if uclib.uc_vmem_read(self.uc._uch, address, UC_PROT_EXEC, ctypes.byref(word), 4):
             return 0
         return word.value
+
+    # Calls (AAPCS64) -----------------------------------------------------------------------
+
+    def prepare_call(self, words: tuple[int, ...], stack: int, done: int, store: Store) -> None:
+        """Arguments in x0 to x7, the return address in x30."""
+        if len(words) > 8:
+            raise MachineError("only 8 arguments go into registers")
+        for number, word in enumerate(words):
+            self.uc.reg_write(arm64.UC_ARM64_REG_X0 + number, word)
+        self.uc.reg_write(arm64.UC_ARM64_REG_SP, stack)
+        self.uc.reg_write(arm64.UC_ARM64_REG_X30, done)
+
+    def result(self) -> int:
+        """In x0."""
+        return int(self.uc.reg_read(arm64.UC_ARM64_REG_X0))
+
+    def printf_arguments(self, load: Load) -> Iterator[int]:
+        """In x0 to x7, then on the stack."""
+        for register in range(arm64.UC_ARM64_REG_X0, arm64.UC_ARM64_REG_X7 + 1):
+            yield int(self.uc.reg_read(register))
+        stack = int(self.uc.reg_read(arm64.UC_ARM64_REG_SP))
+        for slot in range(stack, stack + 0x1000, 8):
+            yield int.from_bytes(load(slot, 8), "little")
 
     # Exceptions ----------------------------------------------------------------------------
 
@@ -124,6 +131,23 @@ class Cpu:
     def page_fault(self) -> PageFault:
         """In a hook: the abort that is being raised, as a Python exception."""
         return page_fault(*self.exception())
+
+    def exit_status(self, number: int, load: Load) -> int | None:
+        """The status of the semihosting call: x0 the operation, x1 its block (reason, status)."""
+        if number != UNDEFINED or self.instruction(self.pc) != SEMIHOSTING:
+            return None
+        operation = self.uc.reg_read(arm64.UC_ARM64_REG_X0)
+        if operation != SYS_EXIT_EXTENDED:
+            raise MachineError(f"semihosting operation {operation:#x} is not provided")
+        status: int = struct.unpack("<QQ", load(self.uc.reg_read(arm64.UC_ARM64_REG_X1), 16))[1]
+        return status
+
+    def exception_error(self, number: int) -> KernmemError:
+        """A page fault, or what it is."""
+        syndrome, _ = self.exception()
+        if is_abort(syndrome):
+            return self.page_fault()
+        return MachineError(f"exception at {self.pc:#x} with syndrome {syndrome:#x}")
 
     def enter_exception(self, number: int) -> None:
         """In a hook: do what the processor does on an exception to EL1 (DDI 0487 D1.3.2)."""
