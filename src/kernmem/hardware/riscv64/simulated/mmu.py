@@ -145,30 +145,30 @@ class SimulatedRiscv64(SimulatedMmu):
         current = self._tables
         if current is not None and (current.root, current.scheme) == (root, scheme):
             return
+        tables = LiveTables(self._ram, scheme, root, self._unordered)
+        self._check_program(tables)
         self._leave()
-        self._tables = LiveTables(self._ram, scheme, root, self._unordered)
+        self._tables = tables
         again = [each for each in self._left if each.root == root]
         if again:  # old values that were cached when it was current before are cached still
-            self._tables.stale.update(again[0].stale)
+            tables.stale.update(again[0].stale)
             self._left.remove(again[0])
         self.enabled = True
-        self._check_program()
 
-    def _check_program(self) -> None:
-        """The program must be where it was, whichever entries are used."""
+    def _check_program(self, tables: LiveTables) -> None:
+        """The program must be where it is, for the next instruction to be fetched and to work."""
         for address, access in (
             (self._program.start, Access.EXECUTE),
             (self._program.end - 0x1000, Access.WRITE),
         ):
-            try:
-                physical = self.translate(address, access).physical
-            except PageFault as fault:
+            found = walk(tables.scheme, tables.root, address, tables.values)[0]
+            end = self._judge(found, access, user=False)
+            if isinstance(end, Fault) or end.physical != address:
+                what = end.reason if isinstance(end, Fault) else f"it is at {end.physical:#x}"
                 raise ModelViolation(
-                    "SELF_UNMAP", f"the running program is not in the new address space: {fault}"
-                ) from None
-            if physical != address:
-                raise ModelViolation(
-                    "SELF_UNMAP", f"the running program at {address:#x} is at {physical:#x} now"
+                    "SELF_UNMAP",
+                    f"the running program, at {address:#x}, is not there in the new address space: "
+                    f"{access.name.lower()}: {what}",
                 )
 
     # Stores -------------------------------------------------------------------------------

@@ -179,7 +179,8 @@ class LiveTables:
         is_global = table.is_global or any(each & V and each & G for each in (old, value))
         stale = Stale(physical, table.level, start, length, old, value, is_global)
         self.stale.setdefault(physical, []).append(stale)
-        if is_pointer(old) and table.level > 0:
+        same_table = is_pointer(old) and is_pointer(value) and target(old) == target(value)
+        if is_pointer(old) and table.level > 0 and not same_table:
             for number in self._below(target(old), stale):
                 self.unlinked[number] = stale
         if is_pointer(value) and table.level > 0:
@@ -210,13 +211,14 @@ class LiveTables:
                 f"TABLE_FREED_LIVE: the table at {table.base:#x} is linked anew"
             )
         if known is not None:
-            if known != table:
+            if (known.level, known.start) != (table.level, table.start):
                 raise ModelViolation(
                     "DOUBLE_TABLE",
                     f"the page at {table.base:#x} is a table of level {known.level} for "
                     f"{known.start:#x}, and of level {table.level} for {table.start:#x}",
                 )
-            return
+            if known.is_global or not table.is_global:
+                return  # else it and all below it have become global
         if entered and number in self.unordered:
             raise ModelViolation(
                 "NEW_NOT_VISIBLE",

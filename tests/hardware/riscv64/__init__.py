@@ -1,0 +1,1 @@
+"""Tests of RISC-V: formats, the simulated MMU, the driver, the board."""
