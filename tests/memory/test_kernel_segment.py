@@ -237,7 +237,8 @@ def test_extend_with_the_mmu_off_panics(machine: Machine) -> None:
 def test_shrink_undoes_extend_exactly(booted: Machine) -> None:
     """Pages and tables come back, in the order in which they would be taken again."""
     states = []
-    for _ in range(34):
+    # In the flat machine, past the 32 pages that one table maps.
+    for _ in range(34 if booted.hardware.name == "flat" else 3):
         states.append((segment(booted), free_list(booted)))
         booted.extend_kernel_segment()
     for expected in reversed(states):

@@ -537,6 +537,6 @@ class Translations(RuleBasedStateMachine):
 
 
 TestTranslations = Translations.TestCase
-TestTranslations.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestTranslations.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 assert SEGMENT.end <= END

@@ -157,7 +157,9 @@ class HeapCheck(Component):
         """Whether the heap is sound.  What is wrong is printed, with its address."""
         info = self.heap.info
         segment = self.heap.segment.info
-        if info.heap_start < segment.segment_start or info.heap_end > segment.segment_end:
+        start = segment.segment_start + self.heap.lead
+        empty = info.heap_end == start
+        if info.heap_start != start or (info.heap_end > segment.segment_end and not empty):
             self.print(f"heap: {info.heap_start} to {info.heap_end} is not all in the segment")
             return False
         gaps = info.gaps
