@@ -158,6 +158,8 @@ class UnicornCore:
         self._counter.expired = 0
         try:
             self._engine.emu_start(start, stop)
+        except MachineExit as end:  # from a device
+            self._status = end.status
         except UcError as error:
             raise MachineError(
                 f"{what} met what no exception describes at {self.cpu.pc:#x}: {error}"

@@ -117,6 +117,10 @@ def make_processor(hardware: HardwareDescription) -> Processor:
         from kernmem.machine.unicorn_x86 import X86Cpu
 
         return X86Cpu()
+    if hardware.target.isa == "riscv64":
+        from kernmem.machine.unicorn_riscv import RiscvCpu
+
+        return RiscvCpu(hardware.boot.entry_level)
     from kernmem.machine.unicorn_cpu import Cpu
 
     return Cpu(hardware.boot.entry_level)
