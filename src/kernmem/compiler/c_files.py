@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -171,10 +172,22 @@ class Writer:
         for variable in module.variables:
             text.line(f"extern {self._variable(variable)};")
         text.blank()
-        for function in module.functions:
-            if function in self.external and not self._is_inline(function):
+        declared = [
+            function
+            for function in module.functions
+            if function in self.external and not self._is_inline(function)
+        ]
+        for function in declared:
+            if function.is_api:
+                text.comment(inspect.cleandoc(function.documentation))
                 text.line(f"{prototype(function, is_static=False)};")
-        text.blank()
+                text.blank()
+        internal = [function for function in declared if not function.is_api]
+        if internal:
+            text.comment("For the other modules of kernmem.")
+            for function in internal:
+                text.line(f"{prototype(function, is_static=False)};")
+            text.blank()
         for function in module.functions:
             if function in self.external and self._is_inline(function):
                 self.functions.write(text, function, is_static=True)

@@ -11,7 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Any
 
 from kernmem.compiler.names import member_prefix, struct_tag
-from kernmem.compiler.text import Text
+from kernmem.compiler.text import Text, plain
 from kernmem.compiler.types import (
     Boolean,
     Enumeration,
@@ -152,7 +152,7 @@ def _field_comments(struct: type[Struct]) -> dict[str, str]:
                 found[last] = behind[node.end_lineno]
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and last:
             found.setdefault(last, str(node.value.value).strip())
-    return {name: comment for name, comment in found.items() if "\n" not in comment}
+    return {name: plain(comment) for name, comment in found.items() if "\n" not in comment}
 
 
 def enumeration_definition(text: Text, cls: type[IntEnum] | type[IntFlag]) -> None:

@@ -43,8 +43,17 @@ _Static_assert(offsetof(page_info_t, uses) == 17, "place of uses");
 
 extern page_info_t page_info;
 
+/* Link every page, the lowest first.  O(n). */
 void init_pages(void);
+
+/* Take back a page.  O(1).
+ *
+ * It must have come from alloc_page, and must not have come back since; what it held is
+ * overwritten.
+ */
 page_status_t free_page(physical_address_t page);
+
+/* Hand out a page; NULL when none is left.  O(1). */
 physical_address_t alloc_page(void);
 
 #endif
