@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.lab import LAB
+from kernmem.hardware.pc import PC
 from kernmem.hardware.rpi3 import RPI3
 
-HARDWARE: dict[str, HardwareDescription] = {each.name: each for each in (RPI3, LAB)}
+HARDWARE: dict[str, HardwareDescription] = {each.name: each for each in (RPI3, LAB, PC)}
 
 
 def find(name: str) -> HardwareDescription:

@@ -25,6 +25,7 @@ class Boot:
         qemu: the command line of a QEMU that imitates the board; None if there is none.
         qemu_status: what QEMU's exit status says about the kernel's.
         loads_elf: whether the firmware loads the ELF file, not the bytes that it describes.
+        link_flags: what the linker needs besides the script.
     """
 
     sources: Path
@@ -36,6 +37,7 @@ class Boot:
     qemu: tuple[str, ...] | None
     qemu_status: Callable[[int], int] = int
     loads_elf: bool = False
+    link_flags: tuple[str, ...] = ()
 
 
 SEMIHOSTING = ("-semihosting-config", "enable=on,target=native")  # how kernels for Arm exit
@@ -78,6 +80,7 @@ def x86_64_boot(*, image_name: str, qemu: tuple[str, ...] | None = None) -> Boot
         qemu=qemu,
         qemu_status=_debug_exit_status,
         loads_elf=True,
+        link_flags=("--emit-relocs",),  # by which calls are found: instructions vary in length
     )
 
 

@@ -120,6 +120,7 @@ def link_image(
             f"--defsym=program_end={hardware.program_end:#x}",
             f"--defsym=stack_length={boot.stack_length:#x}",
             "--gc-sections",
+            *boot.link_flags,
             *(f"--undefined={name}" for name in keep),
             f"--script={boot.sources / 'kernel.ld'}",
         ),

@@ -10,6 +10,7 @@ from typing import Any, cast
 from elftools.elf.elffile import ELFFile
 
 from kernmem.language import KernmemError
+from kernmem.machine.calls_x86 import references
 
 
 @dataclass(frozen=True)
@@ -118,24 +119,31 @@ class StackError(KernmemError):
 
 
 def stack_use(path: Path) -> dict[str, StackUse]:
-    """The deepest stack below each function of an AArch64 image, from its machine code.
+    """The deepest stack below each function of an image, from its machine code.
 
     The compiler leaves the size of every frame in ``.stack_sizes`` (clang's
-    ``-fstack-size-section``); the calls are the ``bl`` instructions, and the ``b`` that leave a
-    function.  StackError names a cycle, or a call through a register.
+    ``-fstack-size-section``); the calls are, on AArch64, the ``bl`` instructions, and the ``b``
+    that leave a function; on x86-64, relocations.  StackError names a cycle, or what could be
+    called through a register.
     """
     with path.open("rb") as file:
         elf = ELFFile(file)
         frames = _frames(elf)
         text = _section(elf, ".text")
         start, code = text["sh_addr"], text.data()
+        x86 = elf["e_machine"] == "EM_X86_64"
+        relocations = list(_section(elf, ".rela.text").iter_relocations()) if x86 else []
         functions = {
             symbol.address: symbol
             for symbol in _symbols(elf)
             if symbol.kind == "function" and symbol.size and symbol.address in frames
         }
     # By address, since static functions of one name may stand in several files.
-    calls = {at: _calls(symbol, start, code, functions) for at, symbol in functions.items()}
+    if x86:
+        frames = {at: size + 8 for at, size in frames.items()}  # and the return address
+        calls = _x86_calls(start, code, relocations, functions)
+    else:
+        calls = {at: _calls(symbol, start, code, functions) for at, symbol in functions.items()}
     results: dict[int, StackUse] = {}
 
     def visit(at: int, above: tuple[str, ...]) -> StackUse:
@@ -188,3 +196,20 @@ def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symb
             if target in functions and (not inside or word >> 31):
                 callees.add(target)
     return callees
+
+
+def _x86_calls(
+    start: int, code: bytes, relocations: list[Any], functions: Mapping[int, Symbol]
+) -> dict[int, set[int]]:
+    """The same for all functions of an x86-64 image."""
+    calls: dict[int, set[int]] = {at: set() for at in functions}
+    for use in references(start, code, relocations):
+        if use.target not in functions:
+            continue
+        callers = [at for at in functions if at <= use.place < at + functions[at].size]
+        if not use.is_call:
+            name = functions[use.target].name
+            raise StackError(f"the stack has no bound: {name} may be called through a register")
+        for caller in callers:
+            calls[caller].add(use.target)
+    return calls
