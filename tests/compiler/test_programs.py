@@ -57,14 +57,17 @@ def compare(programs: list[tuple[int, int]], directory: Path) -> tuple[int, int]
     text, functions = generate(programs)
     both = Both(load(text, directory).Generated, flags=["-w"])
     calls = panics = 0
-    for (seed, _), (name, kinds) in zip(programs, functions.items(), strict=True):
+    for (seed, size), (name, kinds) in zip(programs, functions.items(), strict=True):
         random = Random(seed)
         for _ in range(CALLS):
             memory = bytearray(random.randbytes(0x400))
             for struct in (both.component.loose, both.component.tight):
                 flag = next(one for one in struct.layout.fields if one.name == "flag")
                 memory[int(struct) - 0x10_0000_0000 + flag.offset] = random.randint(0, 1)
-            outcome = both.run(name, *arguments(random, kinds), memory=bytes(memory))
+            try:
+                outcome = both.run(name, *arguments(random, kinds), memory=bytes(memory))
+            except AssertionError as error:
+                raise AssertionError(f"generate([({seed}, {size})]): {error}") from error
             calls += 1
             panics += outcome.panic is not None
     return calls, panics
@@ -82,3 +85,9 @@ def compare(programs: list[tuple[int, int]], directory: Path) -> tuple[int, int]
 def test_programs(tmp_path_factory: pytest.TempPathFactory, programs: list[Any]) -> None:
     calls, panics = compare(programs, tmp_path_factory.mktemp("programs"))
     assert 0 < panics < calls
+
+
+@pytest.mark.parametrize("program", [(15458470, 1), (164771415382198, 4)])
+def test_programs_that_once_differed(tmp_path: Path, program: tuple[int, int]) -> None:
+    """Both operands of a wrapping operation panic: the left one must be first."""
+    compare([program], tmp_path)
