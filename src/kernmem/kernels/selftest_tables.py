@@ -37,6 +37,8 @@ class TableTest(Component):
         self.first = hardware.memory_map.segment_start
         self.second = self.first + self.page_length
         self.unmapped = self.first + 2 * self.page_length
+        # The first address that the linear space leaves alone.
+        self.beyond = hardware.memory_map.linear_end
 
     @kernel
     def run(self) -> None:
@@ -44,6 +46,7 @@ class TableTest(Component):
         free_pages = self.physical.info.free_pages_count
         self.print("page tables:")
         self._test_crosswise()
+        self._test_unmap()
         self._test_split()
         left = self.physical.info.free_pages_count
         assert left == free_pages, f"{free_pages} pages were free, and {left} are now"
@@ -118,6 +121,23 @@ class TableTest(Component):
         fault = self.board.probe_read(VirtualAddress(self.unmapped))
         assert fault == Fault.NOT_MAPPED, "an unmapped page can be read"
         self.print("  a read-only page and an unmapped page fault: ok")
+
+    @kernel
+    def _test_unmap(self) -> None:
+        """A page that is unmapped in the space in use is out of reach at once."""
+        page = self._page()
+        table = self._linear_pagetable()
+        address = VirtualAddress(self.beyond)
+        self._map(table, address, page, Mapping.KERNEL | Mapping.NO_EXECUTE)
+        self.array_at(u64, address)[0] = u64(ONE)
+        found = self.array_at(u64, linear(page))[0]
+        assert found == ONE, f"{found:#x} was written through {address}, not {ONE:#x}"
+        status = self.virtual.pagetable_unmap(table, address)
+        assert status == PagetableStatus.OK, "the page could not be unmapped"
+        fault = self.board.probe_read(address)
+        assert fault == Fault.NOT_MAPPED, "a page can be read after it was unmapped"
+        self.physical.free_physical_page(page)
+        self.print("  a page unmapped in the space in use is out of reach: ok")
 
     @kernel
     def _test_split(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernmem.hardware.description import HardwareDescription
-from kernmem.language import Component, Image, Static, set_pointer_bytes
+from kernmem.language import Component, Image, KernelPanic, Static, set_pointer_bytes
 from kernmem.machine.model.memory import ModelMemory, Snapshot
 from kernmem.machine.port import Function, Machine
 from kernmem.memory.architecture import Hardware
@@ -47,6 +47,8 @@ class Model(Machine):
         """Interpret the function.  If it raises, memory stays as it was at that moment."""
         try:
             return function.method(*arguments)
+        except AssertionError as failure:  # what the compiled kernel panics with
+            raise KernelPanic(str(failure)) from failure
         finally:
             self.image.stack_pointer = self.hardware.stack_top
 
