@@ -1,0 +1,118 @@
+"""A model machine whose tables a test changes by hand, one store and one instruction at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kernmem.hardware.pc import PC
+from kernmem.hardware.simulation import Access
+from kernmem.hardware.x86_64.mmu import X86Mmu
+from kernmem.language import Component, Image, PhysicalAddress, VirtualAddress, u64, usize
+from kernmem.machine.model import Model
+from kernmem.memory.architecture import Hardware
+
+ROOT, POINTERS, DIRECTORY, TABLE, SPARE = 0x20_1000, 0x20_2000, 0x20_3000, 0x20_4000, 0x20_5000
+OTHER_ROOT, LOW_POINTERS, LOW_DIRECTORY = 0x20_6000, 0x20_7000, 0x20_8000
+FRAMES = 0x30_0000
+PAGE, BLOCK = 0x1000, 0x20_0000
+PAGES = 0x80_0000_0000  # an address that nothing else uses: index 1 of the root
+LINK = 0x27  # A, U/S, R/W, P
+KERNEL_PAGE = 0x63  # D, A, R/W, P
+KERNEL_BLOCK = 0xE3
+WRITABLE, USER, ACCESSED, DIRTY, GLOBAL, NEVER = 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 8, 1 << 63
+PGE = 1 << 7
+
+
+class Kernel(Component):
+    """No kernel at all: the test calls the hardware's parts itself."""
+
+    def __init__(self, image: Image, hardware: Hardware) -> None:
+        super().__init__(image)
+        self.hardware = hardware
+
+
+class Bench:
+    """The PC with paging on: the first GiB linear in blocks, and a table for a few pages.
+
+    ``virtual(i)`` is the i-th of those pages, unmapped; ``frame(i)`` a page of memory, in which
+    the number ``i`` is stored.
+    """
+
+    def __init__(self, mmu_class: type[X86Mmu] = X86Mmu) -> None:
+        def build(image: Image) -> Hardware:
+            built = PC.build(image)
+            mmu = mmu_class.__new__(mmu_class)
+            vars(mmu).update(vars(built.mmu))
+            return dataclasses.replace(built, mmu=mmu)
+
+        self.model = Model(dataclasses.replace(PC, build=build), Kernel)
+        assert isinstance(self.model.kernel, Kernel)
+        self.hardware = self.model.kernel.hardware
+        self.mmu = self.hardware.mmu
+        self.simulated = self.model.memory.mmu
+        for number in range(8):
+            self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
+        for index in range(512):
+            self.store(LOW_DIRECTORY, index, index * BLOCK | KERNEL_BLOCK)
+        self.store(LOW_POINTERS, 0, LOW_DIRECTORY | LINK)
+        for root in (ROOT, OTHER_ROOT):
+            self.store(root, 0, LOW_POINTERS | LINK)
+        self.store(ROOT, 1, POINTERS | LINK)
+        self.store(POINTERS, 0, DIRECTORY | LINK)
+        self.store(DIRECTORY, 0, TABLE | LINK)
+        self.mmu.enable(PhysicalAddress(ROOT))
+
+    def virtual(self, number: int) -> int:
+        """The address of a page."""
+        return PAGES + number * PAGE
+
+    def frame(self, number: int) -> int:
+        """The physical address of a page of memory."""
+        return FRAMES + number * PAGE
+
+    def page(self, number: int, bits: int = KERNEL_PAGE) -> int:
+        """The entry that maps a frame."""
+        return self.frame(number) | bits
+
+    def store(self, table: int, index: int, entry: int) -> None:
+        """Store an entry, and nothing more."""
+        self.hardware.format.write(PhysicalAddress(table), usize(index), u64(entry))
+
+    def set(self, number: int, entry: int) -> None:
+        """Store the entry of a page, and nothing more."""
+        self.store(TABLE, number, entry)
+
+    def entry(self, number: int) -> int:
+        """The entry of a page, as it stands in memory."""
+        return int.from_bytes(self.model.read_physical(TABLE + 8 * number, 8), "little")
+
+    def invlpg(self, number: int) -> None:
+        """Invalidate a page."""
+        self.simulated.execute("invlpg", self.virtual(number))
+
+    def set_pge(self, on: bool) -> None:
+        """Global pages on or off."""
+        cr4 = self.simulated.execute("mov r, cr4")
+        self.simulated.execute("mov cr4", cr4 | PGE if on else cr4 & ~PGE)
+
+    def map(self, number: int, frame: int, bits: int = KERNEL_PAGE) -> None:
+        """Map a page correctly."""
+        self.set(number, self.page(frame, bits))
+        self.mmu.publish()
+
+    def unmap(self, number: int) -> None:
+        """Unmap a page correctly."""
+        self.set(number, 0)
+        self.mmu.retire_page(VirtualAddress(self.virtual(number)))
+
+    def read(self, number: int) -> int:
+        """What the memory behind a page says: the number of its frame."""
+        return self.model.load(self.virtual(number))
+
+    def write(self, number: int, value: int = 99) -> None:
+        """Store to a page, away from its number."""
+        self.model.store(self.virtual(number) + 8, value)
+
+    def translate(self, number: int, access: Access, *, user: bool = False) -> int:
+        """Where an access goes."""
+        return self.simulated.translate(self.virtual(number), access, user=user).physical
