@@ -1,0 +1,256 @@
+"""The PC: the self-test on every machine, the loader's memory map, exceptions, the exit status."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from kernmem.hardware.pc import MAGIC, PC, PROGRAM, START_INFO
+from kernmem.language import Component, Image, KernelPanic, api, u64
+from kernmem.machine.errors import MachineError
+from kernmem.machine.image import BuiltImage, link_image
+from kernmem.machine.model import Model
+from kernmem.machine.qemu import QemuMachine
+from kernmem.machine.symbols import StackError
+from kernmem.machine.unicorn import UnicornMachine
+from kernmem.machine.unicorn_core import UnicornCore
+from kernmem.memory.architecture import Hardware
+from kernmem.memory.manager import MemoryManager
+from kernmem.memory.profile import tuned
+from kernmem.selftest import run_image, run_model
+
+needs_qemu = pytest.mark.skipif(
+    shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"
+)
+
+
+@pytest.mark.parametrize(
+    "machine", ["unicorn", pytest.param("qemu", marks=[pytest.mark.qemu, needs_qemu])]
+)
+def test_the_self_test_says_the_same_as_on_the_model(machine: str) -> None:
+    """Line for line, numbers of pages and all."""
+    model: list[str] = []
+    lines: list[str] = []
+    assert run_model(PC, tuned(), model.append) == 0
+    assert run_image(PC, machine, tuned(), lines.append, 60) == 0
+    assert "".join(lines) == "".join(model)
+    assert "".join(lines).endswith("PASS\n")
+
+
+# The loader's memory map --------------------------------------------------------------------
+
+
+class Asker(Component):
+    """A kernel that asks for the end of the RAM."""
+
+    def __init__(self, image: Image, hardware: Hardware) -> None:
+        super().__init__(image)
+        self.memory_map = hardware.memory_map
+
+    @api
+    def ram_end(self) -> u64:
+        """The first byte after the RAM."""
+        return u64(self.memory_map.physical_end())
+
+
+def end_of(*ranges: tuple[int, int, int], magic: int = MAGIC, version: int = 1) -> int:
+    """The end of the RAM by a memory map of (start, length, type)."""
+    model = Model(PC, Asker)
+    table = START_INFO + 0x200
+    info = struct.pack("<4I4Q2I", magic, version, 0, 0, 0, 0, 0, table, len(ranges), 0)
+    model.write_physical(START_INFO, info)
+    for number, each in enumerate(ranges):
+        model.write_physical(table + 24 * number, struct.pack("<QQII", *each, 0))
+    return int(model.call("ram_end"))
+
+
+ALL = (1 << 64) - 1
+
+
+@pytest.mark.parametrize(
+    ("ranges", "end"),
+    [
+        ([(0x10_0000, 0x700_0000, 1)], 0x710_0000),
+        ([(0x10_0000, 0x10_0000, 1)], 0x20_0000),  # just the program
+        ([(0, ALL, 1)], 1 << 32),
+        ([(0x10_0000, ALL, 1)], 1 << 32),  # its end wraps around
+        ([(0x10_0000, 0x1_0000_0000, 1)], 1 << 32),
+        # in any order, with what is reserved, too small, elsewhere or empty
+        (
+            [
+                (1 << 32, 1 << 33, 1), (0x10_0000, 0x500_0000, 2), (0x10_0000, 0xF_FFFF, 1),
+                (ALL, ALL, 1), (0x10_0000, 0, 1), (0x8_0000, 0x400_0000, 1), (0, 0xA_0000, 1),
+            ],
+            0x408_0000,
+        ),
+    ],
+)  # fmt: skip
+def test_the_end_of_the_ram(ranges: list[tuple[int, int, int]], end: int) -> None:
+    """Of the range with the program, up to 4 GiB."""
+    assert end_of(*ranges) == end
+
+
+@pytest.mark.parametrize(
+    ("ranges", "magic", "version", "message"),
+    [
+        ([], MAGIC, 1, "the loader's memory map has no RAM where the kernel is"),
+        ([(0x10_1000, 0x700_0000, 1)], MAGIC, 1, "no RAM where the kernel is"),
+        ([(0x10_0000, 0x700_0000, 1)], MAGIC, 0, "no start info with a memory map at 0x7000"),
+        ([(0x10_0000, 0x700_0000, 1)], 0x2BAD_B002, 1, "no start info with a memory map"),
+    ],
+)
+def test_a_memory_map_that_is_none(
+    ranges: list[tuple[int, int, int]], magic: int, version: int, message: str
+) -> None:
+    """The kernel says so and stops."""
+    with pytest.raises(KernelPanic, match=message):
+        end_of(*ranges, magic=magic, version=version)
+
+
+# Exceptions and exit ------------------------------------------------------------------------
+
+STUB = """
+#include <stdint.h>
+#include "kernmem_base.h"
+void kernmem_put(uint8_t character);
+void kernmem_exit(uint32_t status);
+void kernel_main(void);
+uint64_t recurse(uint64_t depth);
+uint64_t (*volatile pointer)(uint64_t);
+
+void kernmem_put(uint8_t character)
+{
+    __asm__ volatile("outb %0, %1" :: "a"(character), "d"((uint16_t)0x3f8));
+}
+
+void kernmem_exit(uint32_t status)
+{
+    __asm__ volatile("outl %0, %1" :: "a"(status), "d"((uint16_t)0xf4));
+}
+
+#if MODE == 8
+uint64_t recurse(uint64_t depth) { return depth ? recurse(depth - 1) * recurse(depth / 2) : 1; }
+#else
+uint64_t recurse(uint64_t depth) { return depth; }
+#endif
+
+void kernel_main(void)
+{
+    kernmem_print("hello %llu\\n", 42ull);
+#if MODE == 1
+    kernmem_panic("mode %llu", 1ull);
+#elif MODE == 2
+    *(volatile uint64_t *)0x123456789008 = 1;
+#elif MODE == 3
+    __asm__ volatile("mov $0x123456789000, %rsp\\n push %rax");
+#elif MODE == 4
+    ((void (*)(void))0x123456789010)();
+#elif MODE == 5
+    __asm__ volatile("ud2");
+#elif MODE == 6
+    *(volatile uint64_t *)0x8000000000000000 = 1;
+#elif MODE == 7
+    pointer = recurse;
+#elif MODE == 8
+    recurse(3);
+#endif
+    kernmem_exit(7);
+}
+"""
+BASE = """
+_Noreturn void kernmem_panic(const char *format, ...);
+void kernmem_print(const char *format, ...);
+"""
+PAGE_FAULT = "exception: page fault\n  not present, {} of {}\n  vector 14, error code {}, CR2 {}\n"
+ENDS = {
+    0: (7, ""),
+    1: (1, "panic: mode 1\n"),
+    2: (1, PAGE_FAULT.format("write", "0x123456789008", "0x2", "0x123456789008")),
+    4: (1, PAGE_FAULT.format("execute", "0x123456789010", "0x0", "0x123456789010")),
+    5: (1, "exception: undefined instruction\n  vector 6, error code 0x0, CR2 0x0\n"),
+    6: (1, "exception: general protection\n  vector 13, error code 0x0, CR2 0x0\n"),
+}
+"""Status and console by mode.  NXE is off in the stub, so a fetch looks like a read."""
+
+
+def stub(directory: Path, mode: int = 0) -> BuiltImage:
+    """A kernel in C that ends in a way of its own."""
+    files = {"kernmem_base.h": BASE, "board.c": f"#define MODE {mode}\n{STUB}"}
+    return link_image(PC, files, directory, ["recurse"])
+
+
+def check(mode: int, status: int, console: str) -> None:
+    """The end that was meant."""
+    want, text = ENDS[mode]
+    if mode == 4:
+        text = text.replace("execute", "read")
+    assert status == want
+    assert console.startswith("hello 42\n" + text)
+    assert console.count("\n") == 1 + text.count("\n") + text.startswith("exception")
+
+
+@pytest.mark.parametrize("mode", ENDS)
+def test_how_a_kernel_ends_in_unicorn(tmp_path: Path, mode: int) -> None:
+    """Its status, or what it met."""
+    with UnicornCore(stub(tmp_path, mode)) as core:
+        status = core.run()
+        check(mode, status, core.console.text)
+
+
+@pytest.mark.qemu
+@needs_qemu
+@pytest.mark.parametrize("mode", ENDS)
+def test_how_a_kernel_ends_in_qemu(tmp_path: Path, mode: int) -> None:
+    """The same."""
+    machine = QemuMachine(stub(tmp_path, mode), seconds=30)
+    check(mode, machine.run(), machine.console.text)
+
+
+@pytest.mark.qemu
+@needs_qemu
+def test_a_lost_stack_is_reported_from_another(tmp_path: Path) -> None:
+    """Exceptions have a stack of their own: a fault of push is not a triple fault."""
+    machine = QemuMachine(stub(tmp_path, 3), seconds=30)
+    assert machine.run() == 1
+    assert "write of 0x123456788ff8" in machine.console.text
+    assert "sp 0x123456789000" in machine.console.text
+
+
+def test_a_reset_is_a_failure() -> None:
+    """QEMU ends with 0 when the processor shuts down; isa-debug-exit makes every status odd."""
+    assert [PC.boot.qemu_status(each) for each in (0, 1, 2, 3, 15)] == [1, 0, 2, 1, 7]
+
+
+# Figures ------------------------------------------------------------------------------------
+
+
+def test_the_stack_has_a_bound(tmp_path: Path) -> None:
+    """Frames and return addresses; recursion and pointers have none."""
+    use = stub(tmp_path).stack_use["kernel_main"]
+    assert use.path[:2] == ("kernel_main", "kernmem_print")
+    assert 8 * len(use.path) < use.bytes < 1000
+    with pytest.raises(StackError, match="recurse may be called through a register"):
+        _ = stub(tmp_path, 7).stack_use
+    with pytest.raises(StackError, match="recurse -> recurse is recursion"):
+        _ = stub(tmp_path, 8).stack_use
+
+
+def test_functions_can_be_called_in_unicorn() -> None:
+    """Arguments, results, page faults, panics and instruction counts."""
+    with UnicornMachine(PC, lambda image, parts: MemoryManager(image, parts, tuned())) as machine:
+        machine.call("init_memory")
+        first = machine.call("kmalloc", 100)
+        second = machine.call("kmalloc", 200)
+        assert second != first
+        machine.call("kfree", first)
+        assert machine.calls["kmalloc"].count == 2
+        assert 0 < machine.calls["kmalloc"].mean < 100_000
+        with pytest.raises(KernelPanic, match="kfree"):
+            machine.call("kfree", first)
+        assert machine.registers()["cr3"] != 0
+        with pytest.raises(MachineError, match="only 6 arguments"):
+            machine.core.call("kmalloc", *range(7))
+    assert machine.built.symbols["_start"].address == PROGRAM.start
