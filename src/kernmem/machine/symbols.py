@@ -10,6 +10,7 @@ from typing import Any, cast
 from elftools.elf.elffile import ELFFile
 
 from kernmem.language import KernmemError
+from kernmem.machine.calls_riscv import jumps
 from kernmem.machine.calls_x86 import references
 
 
@@ -123,8 +124,8 @@ def stack_use(path: Path) -> dict[str, StackUse]:
 
     The compiler leaves the size of every frame in ``.stack_sizes`` (clang's
     ``-fstack-size-section``); the calls are, on AArch64, the ``bl`` instructions, and the ``b``
-    that leave a function; on x86-64, relocations.  StackError names a cycle, or what could be
-    called through a register.
+    that leave a function, on RISC-V the like; on x86-64, relocations.  StackError names a cycle,
+    or what could be called through a register.
     """
     with path.open("rb") as file:
         elf = ELFFile(file)
@@ -132,6 +133,7 @@ def stack_use(path: Path) -> dict[str, StackUse]:
         text = _section(elf, ".text")
         start, code = text["sh_addr"], text.data()
         x86 = elf["e_machine"] == "EM_X86_64"
+        find_calls = _riscv_calls if elf["e_machine"] == "EM_RISCV" else _calls
         relocations = list(_section(elf, ".rela.text").iter_relocations()) if x86 else []
         functions = {
             symbol.address: symbol
@@ -143,7 +145,7 @@ def stack_use(path: Path) -> dict[str, StackUse]:
         frames = {at: size + 8 for at, size in frames.items()}  # and the return address
         calls = _x86_calls(start, code, relocations, functions)
     else:
-        calls = {at: _calls(symbol, start, code, functions) for at, symbol in functions.items()}
+        calls = {at: find_calls(symbol, start, code, functions) for at, symbol in functions.items()}
     results: dict[int, StackUse] = {}
 
     def visit(at: int, above: tuple[str, ...]) -> StackUse:
@@ -195,6 +197,20 @@ def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symb
             inside = symbol.address <= target < symbol.address + symbol.size
             if target in functions and (not inside or word >> 31):
                 callees.add(target)
+    return callees
+
+
+def _riscv_calls(
+    symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symbol]
+) -> set[int]:
+    """The same for a function of a RISC-V image."""
+    callees = set()
+    at = symbol.address - start
+    for jump in jumps(symbol.address, code[at : at + symbol.size]):
+        if jump.target is None:
+            raise StackError(f"the stack has no bound: {symbol.name} calls through a register")
+        if jump.target in functions and (jump.is_call or jump.target != symbol.address):
+            callees.add(jump.target)
     return callees
 
 
