@@ -6,6 +6,7 @@ supervisor mode at the first 2 MiB border above it, or in machine mode without a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kernmem.hardware.boot import Boot
@@ -169,6 +170,17 @@ BOOT = Boot(
     stack_length=0x1_0000,
     entry_level=1,  # supervisor mode
     qemu=("qemu-system-riscv64", "-M", "virt", "-m", "128"),
+)
+
+MACHINE_MODE_BOOT = replace(
+    BOOT,
+    entry_level=3,  # machine mode: no firmware at all
+    loads_elf=True,  # a plain image would go to the start of the RAM
+    # Reset goes to the start of the RAM, where two instructions lead on: auipc t0, 0x200; jr t0.
+    qemu=(
+        *("qemu-system-riscv64", "-M", "virt", "-m", "128", "-bios", "none"),
+        *("-device", f"loader,addr={RAM.start:#x},data=0x0002806700200297,data-len=8"),
+    ),
 )
 
 RISCV_VIRT = HardwareDescription(
