@@ -17,6 +17,8 @@ from kernmem.hardware.simulation import (
 )
 from kernmem.hardware.x86_64.simulated.stale import Change, Stale, harmless
 from kernmem.hardware.x86_64.simulated.walk import (
+    ACCESSED,
+    DIRTY,
     PAGE_SIZE,
     PRESENT,
     Fault,
@@ -311,14 +313,21 @@ class SimulatedX86(SimulatedMmu):
                 self._fault(address, access, Fault(0, 0, "not in the boot code's table"), user)
             return Translation(address, True, True)
         start = Start(*self._root[:2])
-        now = self._judge(walk(self._regime, start, address, self._load), access, user)
+        places: list[int] = []
+
+        def load(place: int) -> int:
+            places.append(place)
+            return self._load(place)
+
+        now = self._judge(walk(self._regime, start, address, load), access, user)
         stale = [each for each in self._stale if each.serves(address)]
         for each in stale:
             then = self._judge(each.end(self._regime, address, self._load), access, user)
             self._compare(each, now, then, address, access, user)
         if isinstance(now, Fault):
+            self._note(places[:-1], Access.READ)  # the entries that led there were used
             self._fault(address, access, now, user)
-        self._note(now, access)
+        self._note(places, access)
         return Translation(now.physical, now.memory_type not in UNCACHEABLE, not stale)
 
     def _judge(self, end: Fault | Leaf, access: Access, user: bool) -> Fault | Leaf:
@@ -347,13 +356,13 @@ class SimulatedX86(SimulatedMmu):
         elif access is Access.WRITE and then.dirty and not now.dirty:
             raise stale.violation(use, dirty=True)
 
-    def _note(self, leaf: Leaf, access: Access) -> None:
-        """Set A in every entry of the walk, and D in the leaf that was written to (4.8)."""
-        for place in leaf.places:
+    def _note(self, places: list[int], access: Access) -> None:
+        """Set A in every entry that was used, and D in the leaf if it was written to (4.8)."""
+        for place in places:
             entry = self._load(place)
-            noted = entry | 1 << 5
-            if access is Access.WRITE and place == leaf.places[-1]:
-                noted |= 1 << 6
+            noted = entry | ACCESSED
+            if access is Access.WRITE and place == places[-1]:
+                noted |= DIRTY
             if noted != entry:
                 self._ram.poke(place, noted.to_bytes(8, "little"))
 

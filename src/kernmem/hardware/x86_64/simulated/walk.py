@@ -90,7 +90,6 @@ class Leaf(NamedTuple):
         physical: the physical address that was asked for.
         memory_type: the index into IA32_PAT: 4 PAT + 2 PCD + PWT (4.9.2).
         start, length: the linear addresses that the entry maps.
-        places: where the entries of the walk are, the leaf's last.
     """
 
     physical: int
@@ -101,7 +100,6 @@ class Leaf(NamedTuple):
     level: int
     start: int
     length: int
-    places: tuple[int, ...]
 
 
 class Start(NamedTuple):
@@ -123,11 +121,8 @@ def shift(level: int) -> int:
 def walk(regime: Regime, start: Start, address: int, load: Load) -> Fault | Leaf:
     """Translate a canonical address; ``load`` gives the entry at a physical address."""
     table, level, rights = start
-    places: tuple[int, ...] = ()
     while True:
-        place = table + 8 * (address >> shift(level) & 511)
-        entry = load(place)
-        places += (place,)
+        entry = load(table + 8 * (address >> shift(level) & 511))
         if not entry & PRESENT:
             return Fault(0, level, f"not present, level {level}")
         reserved = regime.reserved(entry, level)
@@ -135,12 +130,12 @@ def walk(regime: Regime, start: Start, address: int, load: Load) -> Fault | Leaf
             return Fault(P | RSVD, level, f"reserved bits {reserved:#x}, level {level}")
         rights = rights.through(entry)
         if level == 0 or entry & PAGE_SIZE:
-            return _leaf(entry, address, level, rights, places)
+            return _leaf(entry, address, level, rights)
         table = entry & (1 << 52) - (1 << 12)
         level -= 1
 
 
-def _leaf(entry: int, address: int, level: int, rights: Rights, places: tuple[int, ...]) -> Leaf:
+def _leaf(entry: int, address: int, level: int, rights: Rights) -> Leaf:
     length = 1 << shift(level)
     pat = entry >> (12 if level else 7) & 1  # the bit that tells a block from a table is taken
     return Leaf(
@@ -152,7 +147,6 @@ def _leaf(entry: int, address: int, level: int, rights: Rights, places: tuple[in
         level=level,
         start=address & -length,
         length=length,
-        places=places,
     )
 
 
