@@ -12,11 +12,22 @@ from kernmem.machine.console import Console
 from kernmem.machine.errors import MachineError, MachineMissing, MachineTimeout
 from kernmem.machine.image import BuiltImage
 
-HOW_TO_INSTALL = (
-    "install it with  apt-get install qemu-system-arm  (Debian, Ubuntu),  "
-    "dnf install qemu-system-aarch64  (Fedora)  or  brew install qemu  (macOS); "
-    "the unicorn machine needs nothing installed"
-)
+PACKAGES = {
+    "qemu-system-aarch64": ("qemu-system-arm", "qemu-system-aarch64"),
+    "qemu-system-riscv64": ("qemu-system-misc", "qemu-system-riscv"),
+    "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86"),
+}
+"""The packages of a command: Debian's and Fedora's."""
+
+
+def how_to_install(command: str) -> str:
+    """What to do about a command that is missing."""
+    debian, fedora = PACKAGES.get(command, (command, command))
+    return (
+        f"install it with  apt-get install {debian}  (Debian, Ubuntu),  "
+        f"dnf install {fedora}  (Fedora)  or  brew install qemu  (macOS); "
+        "the unicorn machine needs nothing installed"
+    )
 
 
 class QemuMachine:
@@ -38,7 +49,7 @@ class QemuMachine:
         if command is None:
             raise MachineError(f"QEMU has no board like {built.hardware.name!r}: use rpi3")
         if shutil.which(command[0]) is None:
-            raise MachineMissing(f"{command[0]} is not installed: {HOW_TO_INSTALL}")
+            raise MachineMissing(f"{command[0]} is not installed: {how_to_install(command[0])}")
         self.built = built
         self.console = Console(sink)
         self.seconds = seconds
