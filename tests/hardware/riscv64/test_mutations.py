@@ -119,7 +119,6 @@ def workload(mmu_class: type[Riscv64Mmu]) -> None:
             bench.read(0)
         bench.mmu.switch(PhysicalAddress(ROOT))
         assert bench.read(0) == 5
-    bench.mmu.publish()
 
 
 def test_the_original_is_clean() -> None:
