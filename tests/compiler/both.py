@@ -21,7 +21,7 @@ from kernmem.compiler.c_types import type_name
 from kernmem.compiler.types import Boolean, Enumeration, Nothing, Number
 from kernmem.language import Component, Image, KernelPanic, Target, VirtualAddress
 
-BASE = 0x10_0000_0000
+BASE = 0x20_0000_0000  # not the lab's: the host machine may run in this process too
 SIZE = 0x1_0000
 STATICS = BASE + SIZE // 2
 STACK = BASE + SIZE

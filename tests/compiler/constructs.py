@@ -36,7 +36,7 @@ from kernmem.language import (
 )
 
 MAGIC = 0xA5
-RECORDS = 0x10_0000_1000
+RECORDS = 0x20_0000_1000
 
 
 @enumeration("mood_t")

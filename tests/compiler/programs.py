@@ -66,8 +66,8 @@ class Generated(Component):
         super().__init__(image)
         self.three = 3
         self.flags = (True, False)
-        self.loose = self.at(Loose, VirtualAddress(0x10_0000_0100))
-        self.tight = self.at(Tight, VirtualAddress(0x10_0000_0201))
+        self.loose = self.at(Loose, VirtualAddress(0x20_0000_0100))
+        self.tight = self.at(Tight, VirtualAddress(0x20_0000_0201))
 """
 
 

@@ -71,7 +71,7 @@ def narrow(kernel: type[Component]) -> Component:
     try:
         return Constructs(image)
     finally:
-        constructs.RECORDS = 0x10_0000_1000
+        constructs.RECORDS = 0x20_0000_1000
 
 
 def test_lines_point_into_python(tmp_path: Path) -> None:

@@ -149,11 +149,11 @@ def test_console(both: Both) -> None:
     assert text == "note 42 0x2a 2a       42 0000002a 0x0000002a 100%\n"
     lines = both.run("messages", AT, RECORDS, 7).console.splitlines()
     assert lines[0] == 'plain "text" with \\ and 5% and ??/'
-    assert lines[1] == "0x1000001000 1000001000 0x1000001000 0x1000001000 7 4096"
+    assert lines[1] == "0x2000001000 2000001000 0x2000001000 0x2000001000 7 4096"
 
 
 def test_panics_have_their_values(both: Both) -> None:
-    assert both.run("panics", 4, AT).panic == "four at 0x1000001000"
-    assert both.run("panics", 5, AT).panic == "failed at 0x1000001000"
+    assert both.run("panics", 4, AT).panic == "four at 0x2000001000"
+    assert both.run("panics", 5, AT).panic == "failed at 0x2000001000"
     assert both.run("panics", 3, AT).panic == "a must not be 3"
     assert both.run("past", 6).panic == "index 6 is past the end of an array of 5"

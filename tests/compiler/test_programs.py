@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from .both import Both
+from .both import BASE, Both
 from .programs import WIDTHS, generate
 
 PER_MODULE = 60
@@ -63,7 +63,7 @@ def compare(programs: list[tuple[int, int]], directory: Path) -> tuple[int, int]
             memory = bytearray(random.randbytes(0x400))
             for struct in (both.component.loose, both.component.tight):
                 flag = next(one for one in struct.layout.fields if one.name == "flag")
-                memory[int(struct) - 0x10_0000_0000 + flag.offset] = random.randint(0, 1)
+                memory[int(struct) - BASE + flag.offset] = random.randint(0, 1)
             try:
                 outcome = both.run(name, *arguments(random, kinds), memory=bytes(memory))
             except AssertionError as error:

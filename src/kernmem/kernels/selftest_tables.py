@@ -37,8 +37,8 @@ class TableTest(Component):
         self.first = hardware.memory_map.segment_start
         self.second = self.first + self.page_length
         self.unmapped = self.first + 2 * self.page_length
-        # The first address that the linear space leaves alone.
-        self.beyond = hardware.memory_map.linear_end
+        # An address that the linear space leaves alone; the segment's own, if it is one.
+        self.beyond = max(hardware.memory_map.linear_end, self.first)
 
     @kernel
     def run(self) -> None:
@@ -124,20 +124,31 @@ class TableTest(Component):
 
     @kernel
     def _test_unmap(self) -> None:
-        """A page that is unmapped in the space in use is out of reach at once."""
+        """A page that is unmapped in the space in use is out of reach at once.
+
+        Its neighbour stays mapped, so that no table goes, and takes the page along.
+        """
         page = self._page()
         table = self._linear_pagetable()
         address = VirtualAddress(self.beyond)
+        neighbour = address + self.page_length
         self._map(table, address, page, Mapping.KERNEL | Mapping.NO_EXECUTE)
+        self._map(table, neighbour, page, Mapping.KERNEL | Mapping.NO_EXECUTE)
         self.array_at(u64, address)[0] = u64(ONE)
         found = self.array_at(u64, linear(page))[0]
         assert found == ONE, f"{found:#x} was written through {address}, not {ONE:#x}"
-        status = self.virtual.pagetable_unmap(table, address)
-        assert status == PagetableStatus.OK, "the page could not be unmapped"
+        self._unmap(table, address)
         fault = self.board.probe_read(address)
         assert fault == Fault.NOT_MAPPED, "a page can be read after it was unmapped"
+        self._unmap(table, neighbour)
         self.physical.free_physical_page(page)
         self.print("  a page unmapped in the space in use is out of reach: ok")
+
+    @kernel
+    def _unmap(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Unmap a page that is mapped."""
+        status = self.virtual.pagetable_unmap(table, address)
+        assert status == PagetableStatus.OK, f"{address} could not be unmapped"
 
     @kernel
     def _test_split(self) -> None:
@@ -152,8 +163,7 @@ class TableTest(Component):
         assert status == PagetableStatus.OK, "the block could not be mapped"
         used = free_pages - self.physical.info.free_pages_count
         hole = start + length - 2 * self.page_length
-        status = self.virtual.pagetable_unmap(table, hole)
-        assert status == PagetableStatus.OK, "the block could not be split"
+        self._unmap(table, hole)
         used = free_pages - self.physical.info.free_pages_count - used
         assert used == usize(level), f"the split took {used} tables"
         found = self.virtual.pagetable_get_translation(table, hole)
