@@ -15,10 +15,13 @@ from enum import IntEnum, IntFlag
 
 from kernmem.language import (
     Component,
+    Image,
     PhysicalAddress,
     VirtualAddress,
     enumeration,
+    intrinsic,
     kernel,
+    linear,
     u8,
     u32,
     u64,
@@ -54,7 +57,8 @@ class EntryFormat(Component):
     """Page-table entries of one architecture and granule, as pure functions.
 
     Attributes (build-time numbers):
-        page_length: bytes of a page, and of a table.
+        page_bits: bits of an address within a page.
+        page_length: bytes of a page, and of a table: ``1 << page_bits``.
         levels: how many tables a walk goes through.
         index_bits: bits of the address that index one table.
         address_bits: width of a virtual address that the root can translate.
@@ -62,6 +66,7 @@ class EntryFormat(Component):
         block_levels: the highest level whose entries may be blocks (0: pages only).
     """
 
+    page_bits: int
     page_length: int
     levels: int
     index_bits: int
@@ -69,20 +74,39 @@ class EntryFormat(Component):
     physical_bits: int
     block_levels: int
 
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self._load = image.memory.loader(8)
+        self._store = image.memory.storer(8)
+
+    # Where entries lie: as most architectures have it, 8 bytes each, in tables of one page ------
+
     @kernel
     def shift(self, level: u32) -> u32:
         """The lowest address bit that the index of ``level`` uses."""
-        raise NotImplementedError
+        return level * self.index_bits + self.page_bits
 
     @kernel
     def read(self, table: PhysicalAddress, index: usize) -> u64:
         """The entry at ``index``; the table must be linearly addressable."""
-        raise NotImplementedError
+        return self.load_entry(linear(table) + index * 8)
 
     @kernel
     def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
         """Store an entry in one access, as the walker may read it at any time."""
-        raise NotImplementedError
+        self.store_entry(linear(table) + index * 8, entry)
+
+    @intrinsic(c="return *(volatile const uint64_t *)(uintptr_t)address;")
+    def load_entry(self, address: VirtualAddress) -> u64:
+        """Load 8 bytes in one access."""
+        return u64(self._load(int(address)))
+
+    @intrinsic(c="*(volatile uint64_t *)(uintptr_t)address = entry;")
+    def store_entry(self, address: VirtualAddress, entry: u64) -> None:
+        """Store 8 bytes in one access: the walker never sees half an entry."""
+        self._store(int(address), int(entry))
+
+    # What their bits mean -----------------------------------------------------------------------
 
     @kernel
     def is_valid(self, entry: u64) -> bool:

@@ -28,13 +28,9 @@ from __future__ import annotations
 from kernmem.language import (
     Image,
     PhysicalAddress,
-    VirtualAddress,
-    intrinsic,
     kernel,
-    linear,
     u32,
     u64,
-    usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping
 
@@ -83,33 +79,6 @@ class LongMode(EntryFormat):
         # Blocks of 1 GiB are an extension: CPUID.80000001H:EDX.Page1GB[26] (4.1.4).
         self.block_levels = 2 if gigabyte_blocks else 1
         self.address_mask = (1 << 52) - self.page_length
-        self._load = image.memory.loader(8)
-        self._store = image.memory.storer(8)
-
-    @kernel
-    def shift(self, level: u32) -> u32:
-        """The lowest address bit that the index of ``level`` uses."""
-        return level * self.index_bits + self.page_bits
-
-    @kernel
-    def read(self, table: PhysicalAddress, index: usize) -> u64:
-        """The entry at ``index``; the table must be linearly addressable."""
-        return self.load_entry(linear(table) + index * 8)
-
-    @kernel
-    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
-        """Store an entry in one access, as the walker may read it at any time."""
-        self.store_entry(linear(table) + index * 8, entry)
-
-    @intrinsic(c="return *(volatile const uint64_t *)(uintptr_t)address;")
-    def load_entry(self, address: VirtualAddress) -> u64:
-        """Load 8 bytes in one access."""
-        return u64(self._load(int(address)))
-
-    @intrinsic(c="*(volatile uint64_t *)(uintptr_t)address = entry;")
-    def store_entry(self, address: VirtualAddress, entry: u64) -> None:
-        """Store 8 bytes in one access, which an aligned one is (9.1.1)."""
-        self._store(int(address), int(entry))
 
     @kernel
     def is_valid(self, entry: u64) -> bool:
