@@ -9,6 +9,7 @@ from __future__ import annotations
 from kernmem.hardware.boot import x86_64_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.peripherals import Bus, Peripheral
+from kernmem.hardware.probing import ProbingBoard
 from kernmem.hardware.simulation import MachineExit
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import Instructions
@@ -16,7 +17,6 @@ from kernmem.hardware.x86_64.mmu import X86Mmu
 from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.language import (
     Image,
-    PageFault,
     PhysicalAddress,
     Struct,
     Target,
@@ -33,7 +33,7 @@ from kernmem.language import (
     u64,
     usize,
 )
-from kernmem.memory.architecture import Board, Fault, Hardware, MemoryMap, Region
+from kernmem.memory.architecture import Fault, Hardware, MemoryMap, Region
 
 PROGRAM = Region(0x10_0000, 0x20_0000)
 RAM = (Region(0, 0xA_0000), Region(0x10_0000, 0x400_0000))  # of a simulator: 64 MiB
@@ -138,22 +138,15 @@ class PcMap(MemoryMap):
         return u64(START_INFO)
 
 
-class PcBoard(Board):
+class PcBoard(ProbingBoard):
     """COM1 for the console, isa-debug-exit for the end.
 
-    **Expected faults.**  A probe sets ``fault_expected`` to 1, then executes one load or store
-    of 3 bytes.  If that faults, the exception handler finds ``fault_expected`` set, puts
-    vector << 32 | error code into ``fault_syndrome`` and CR2 into ``fault_address``, and goes on
-    after the instruction.  All three variables are 8 bytes.
+    The syndrome of an expected fault is vector << 32 | error code, its address CR2.  The two
+    instructions that may fault are 3 bytes long, which the handler skips.
     """
-
-    c_module = "board"
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
-        self.fault_expected = self.static_array(u64, 1, "fault_expected")
-        self.fault_syndrome = self.static_array(u64, 1, "fault_syndrome")
-        self.fault_address = self.static_array(u64, 1, "fault_address")
 
     @kernel
     def put(self, character: u8) -> None:
@@ -189,31 +182,8 @@ class PcBoard(Board):
         raise MachineExit(int(status))
 
     @kernel
-    def probe_read(self, address: VirtualAddress) -> Fault:
-        """Load 8 bytes at ``address`` and say what the MMU thought of it."""
-        self.expect_fault()
-        self.try_load(address)
-        return self.fault_met()
-
-    @kernel
-    def probe_write(self, address: VirtualAddress, value: u64) -> Fault:
-        """Store 8 bytes at ``address`` and say what the MMU thought of it."""
-        self.expect_fault()
-        self.try_store(address, value)
-        return self.fault_met()
-
-    @kernel
-    def expect_fault(self) -> None:
-        """Until :meth:`fault_met`, a page fault is an answer, not an error."""
-        self.fault_syndrome[0] = u64(0)
-        self.fault_address[0] = u64(0)
-        self.fault_expected[0] = u64(1)
-
-    @kernel
-    def fault_met(self) -> Fault:
-        """What became of the access since :meth:`expect_fault`."""
-        self.fault_expected[0] = u64(0)
-        syndrome = self.fault_syndrome[0]
+    def fault(self, syndrome: u64) -> Fault:
+        """What a syndrome means; 0 is no fault."""
         if syndrome == 0:
             return Fault.NONE
         if syndrome >> 32 != PAGE_FAULT or syndrome & RESERVED != 0:
@@ -228,10 +198,7 @@ class PcBoard(Board):
     )
     def try_load(self, address: VirtualAddress) -> None:
         """Load 8 bytes in one instruction, and ignore them."""
-        try:
-            self.image.memory.loader(8)(int(address))
-        except PageFault as fault:
-            self._take(fault)
+        self.model_load(address)
 
     @intrinsic(
         x86_64=(
@@ -241,15 +208,7 @@ class PcBoard(Board):
     )
     def try_store(self, address: VirtualAddress, value: u64) -> None:
         """Store 8 bytes in one instruction."""
-        try:
-            self.image.memory.storer(8)(int(address), int(value))
-        except PageFault as fault:
-            self._take(fault)
-
-    def _take(self, fault: PageFault) -> None:
-        """What the exception handler does."""
-        self.fault_syndrome[0] = u64(fault.syndrome or 0)
-        self.fault_address[0] = u64(fault.address)
+        self.model_store(address, value)
 
 
 def build(image: Image) -> Hardware:

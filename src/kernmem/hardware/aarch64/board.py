@@ -1,18 +1,15 @@
 """What boards with an AArch64 core, a PL011 console and semihosting have in common.
 
-**Expected faults.**  A probe sets ``fault_expected`` to 1, then executes one load or store.  If
-that faults, the exception vector (on the host, the runtime) finds ``fault_expected`` set, puts
-ESR_EL1 into ``fault_syndrome`` and FAR_EL1 into ``fault_address``, and returns to the instruction
-after the one that faulted.  All three are 8 bytes.
+The syndrome of an expected fault is ESR_EL1, its address FAR_EL1.
 """
 
 from __future__ import annotations
 
 from kernmem.hardware.aarch64.instructions import Instructions
+from kernmem.hardware.probing import ProbingBoard
 from kernmem.hardware.simulation import MachineExit
 from kernmem.language import (
     Image,
-    PageFault,
     PhysicalAddress,
     VirtualAddress,
     intrinsic,
@@ -21,7 +18,7 @@ from kernmem.language import (
     u32,
     u64,
 )
-from kernmem.memory.architecture import Board, Fault, MemoryMap, Region
+from kernmem.memory.architecture import Fault, MemoryMap, Region
 
 UART_DATA = 0x00  # UARTDR (DDI 0183, 3.3.1)
 UART_FLAGS = 0x18  # UARTFR (DDI 0183, 3.3.3)
@@ -42,18 +39,13 @@ for (;;) {
 }"""
 
 
-class Aarch64Board(Board):
+class Aarch64Board(ProbingBoard):
     """A board with a PL011, and a debugger or simulator that takes semihosting calls."""
-
-    c_module = "board"
 
     def __init__(self, image: Image, cpu: Instructions, uart: int) -> None:
         super().__init__(image)
         self.cpu = cpu
         self.uart = uart
-        self.fault_expected = self.static_array(u64, 1, "fault_expected")
-        self.fault_syndrome = self.static_array(u64, 1, "fault_syndrome")
-        self.fault_address = self.static_array(u64, 1, "fault_address")
 
     @kernel
     def put(self, character: u8) -> None:
@@ -71,31 +63,8 @@ class Aarch64Board(Board):
         raise MachineExit(int(status))
 
     @kernel
-    def probe_read(self, address: VirtualAddress) -> Fault:
-        """Load 8 bytes at ``address`` and say what the MMU thought of it."""
-        self.expect_fault()
-        self.try_load(address)
-        return self.fault_met()
-
-    @kernel
-    def probe_write(self, address: VirtualAddress, value: u64) -> Fault:
-        """Store 8 bytes at ``address`` and say what the MMU thought of it."""
-        self.expect_fault()
-        self.try_store(address, value)
-        return self.fault_met()
-
-    @kernel
-    def expect_fault(self) -> None:
-        """Until :meth:`fault_met`, a data abort is an answer, not an error."""
-        self.fault_syndrome[0] = u64(0)
-        self.fault_address[0] = u64(0)
-        self.fault_expected[0] = u64(1)
-
-    @kernel
-    def fault_met(self) -> Fault:
-        """What became of the access since :meth:`expect_fault`."""
-        self.fault_expected[0] = u64(0)
-        syndrome = self.fault_syndrome[0]
+    def fault(self, syndrome: u64) -> Fault:
+        """What a syndrome means; 0 is no fault."""
         if syndrome == 0:
             return Fault.NONE
         if syndrome >> 26 != DATA_ABORT:
@@ -116,10 +85,7 @@ class Aarch64Board(Board):
     )
     def try_load(self, address: VirtualAddress) -> None:
         """Load 8 bytes in one instruction, and ignore them."""
-        try:
-            self.image.memory.loader(8)(int(address))
-        except PageFault as fault:
-            self._take(fault)
+        self.model_load(address)
 
     @intrinsic(
         aarch64='__asm__ volatile("str %0, [%1]" :: "r"(value), "r"(address) : "memory");',
@@ -127,15 +93,7 @@ class Aarch64Board(Board):
     )
     def try_store(self, address: VirtualAddress, value: u64) -> None:
         """Store 8 bytes in one instruction."""
-        try:
-            self.image.memory.storer(8)(int(address), int(value))
-        except PageFault as fault:
-            self._take(fault)
-
-    def _take(self, fault: PageFault) -> None:
-        """What the exception vector does."""
-        self.fault_syndrome[0] = u64(fault.syndrome or 0)
-        self.fault_address[0] = u64(fault.address)
+        self.model_store(address, value)
 
 
 class FixedMap(MemoryMap):

@@ -1,0 +1,101 @@
+"""Loads and stores that may fault, as the boards of every architecture try them.
+
+**Expected faults.**  A probe sets ``fault_expected`` to 1, then executes one load or store.  If
+that faults, the exception vector (on the host, the runtime) finds ``fault_expected`` set, puts
+the architecture's word for the fault into ``fault_syndrome`` and the address into
+``fault_address``, and goes on after the instruction.  All three are 8 bytes; no fault has the
+syndrome 0.
+"""
+
+from __future__ import annotations
+
+from kernmem.language import Image, PageFault, VirtualAddress, kernel, u64
+from kernmem.memory.architecture import Board, Fault
+
+
+class ProbingBoard(Board):
+    """A board whose exception vectors know of expected faults.
+
+    Subclasses give the two instructions, and say what a syndrome means.
+    """
+
+    c_module = "board"
+
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.fault_expected = self.static_array(u64, 1, "fault_expected")
+        self.fault_syndrome = self.static_array(u64, 1, "fault_syndrome")
+        self.fault_address = self.static_array(u64, 1, "fault_address")
+
+    @kernel
+    def try_load(self, address: VirtualAddress) -> None:
+        """Load 8 bytes in one instruction, and ignore them; an intrinsic over `model_load`."""
+        raise NotImplementedError
+
+    @kernel
+    def try_store(self, address: VirtualAddress, value: u64) -> None:
+        """Store 8 bytes in one instruction; an intrinsic over `model_store`."""
+        raise NotImplementedError
+
+    @kernel
+    def fault(self, syndrome: u64) -> Fault:
+        """What a syndrome means; 0 is no fault."""
+        raise NotImplementedError
+
+    @kernel
+    def probe_read(self, address: VirtualAddress) -> Fault:
+        """Load 8 bytes at ``address`` and say what the MMU thought of it."""
+        return self.fault(self.syndrome_of_load(address))
+
+    @kernel
+    def probe_write(self, address: VirtualAddress, value: u64) -> Fault:
+        """Store 8 bytes at ``address`` and say what the MMU thought of it."""
+        return self.fault(self.syndrome_of_store(address, value))
+
+    @kernel
+    def syndrome_of_load(self, address: VirtualAddress) -> u64:
+        """What a load of 8 bytes meets: a syndrome, or 0."""
+        self._expect_fault()
+        self.try_load(address)
+        return self._fault_met()
+
+    @kernel
+    def syndrome_of_store(self, address: VirtualAddress, value: u64) -> u64:
+        """What a store of 8 bytes meets: a syndrome, or 0."""
+        self._expect_fault()
+        self.try_store(address, value)
+        return self._fault_met()
+
+    @kernel
+    def _expect_fault(self) -> None:
+        """Until :meth:`_fault_met`, a fault of a load or store is an answer, not an error."""
+        self.fault_syndrome[0] = u64(0)
+        self.fault_address[0] = u64(0)
+        self.fault_expected[0] = u64(1)
+
+    @kernel
+    def _fault_met(self) -> u64:
+        """The syndrome of the fault since :meth:`_expect_fault`; 0 if there was none."""
+        self.fault_expected[0] = u64(0)
+        return self.fault_syndrome[0]
+
+    # What the model does for the two instructions -----------------------------------------------
+
+    def model_load(self, address: VirtualAddress) -> None:
+        """Load 8 bytes, and take the fault as the exception vector does."""
+        try:
+            self.image.memory.loader(8)(int(address))
+        except PageFault as fault:
+            self._take(fault)
+
+    def model_store(self, address: VirtualAddress, value: u64) -> None:
+        """Store 8 bytes, and take the fault as the exception vector does."""
+        try:
+            self.image.memory.storer(8)(int(address), int(value))
+        except PageFault as fault:
+            self._take(fault)
+
+    def _take(self, fault: PageFault) -> None:
+        """What the exception vector does."""
+        self.fault_syndrome[0] = u64(fault.syndrome or 0)
+        self.fault_address[0] = u64(fault.address)
