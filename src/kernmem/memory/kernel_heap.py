@@ -113,7 +113,7 @@ class KernelHeap(Component):
     def kmalloc(self, length: usize) -> Buffer | None:
         """A buffer of ``length`` bytes, not zeroed.
 
-        None for length 0 and when the memory cannot be had, with nothing changed.
+        None for length 0, and when the memory cannot be had: then only failed_calls changes.
         """
         if length == 0:
             return None
