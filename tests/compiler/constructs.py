@@ -445,6 +445,25 @@ class Constructs(Component):
     # Calls and messages -------------------------------------------------------------------
 
     @api
+    def observed(self, a: u32) -> u32:
+        """Calls of a method of which nothing is left: only what computes its argument stays."""
+        self.observe(a)
+        self.observe(self.counted(a))
+        return self.total.word
+
+    @kernel
+    def observe(self, value: u32) -> None:
+        """Nothing, unless the kernel is a verbose one."""
+        if self.verbose:
+            self.print(f"{value}")
+
+    @kernel
+    def counted(self, value: u32) -> u32:
+        """A value with an effect."""
+        self.total.word = value
+        return value
+
+    @api
     def calls(self, a: u32) -> u32:
         """Functions of modules and of other components."""
         b = twice(a)

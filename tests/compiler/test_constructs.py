@@ -97,6 +97,7 @@ CASES: list[tuple[str, tuple[int, ...]]] = [
     ("past", (8,)),
     ("locals", (5,)),
     ("locals", (TOP - 1,)),
+    ("observed", (5,)),
     ("calls", (5,)),
     ("calls", (1 << 31,)),
     ("messages", (AT, RECORDS, 7)),
@@ -123,6 +124,16 @@ def test_both_ways(both: Both, name: str, arguments: tuple[int, ...]) -> None:
 
 def test_every_api_is_tested(both: Both) -> None:
     assert {function.c_name for function in both.program.apis} == {name for name, _ in CASES}
+
+
+def test_what_was_pruned_whole_is_not_called_for_nothing(both: Both) -> None:
+    """A call of an empty function stays only where computing its arguments does something."""
+    calls = both.program["observed"].body.statements
+    assert len(calls) == 2  # the second call, and the return
+    assert [each.name for each in both.program["observed"].calls] == [
+        "Constructs.observe",
+        "Constructs.counted",
+    ]
 
 
 def test_the_left_operand_traps_first(both: Both) -> None:

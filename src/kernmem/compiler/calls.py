@@ -122,9 +122,6 @@ def kernel_call(
         raise context.refuse(
             node, "a function must not call itself", f"{cycle}", "a loop: stack use is bounded"
         ) from None
-    caller = context.function
-    if called not in caller.calls:
-        caller.calls.append(called)
     arguments = _bind(expressions, node, called)
     check_order(context, node, arguments)
     return Call(called.result, called, arguments)

@@ -13,6 +13,7 @@ from kernmem.compiler.discover import Part, discover, holders
 from kernmem.compiler.errors import CompileError
 from kernmem.compiler.names import name_functions, name_symbols
 from kernmem.compiler.program import NO_DEFAULT, Function, Parameter, Program, Variable
+from kernmem.compiler.pruning import called_in
 from kernmem.compiler.recursion import Recursion
 from kernmem.compiler.scope import Scope, assigned_names
 from kernmem.compiler.source import Source
@@ -32,10 +33,10 @@ def compile_component(root: Component, extra_roots: Iterable[Callable[..., Any]]
     compiler = Compiler(root)
     for part in compiler.parts:
         for name in _apis(type(part.component)):
-            compiler.compile(getattr(part.component, name).__func__, part.component)
+            compiler.add_root(getattr(part.component, name).__func__, part.component)
     for extra in extra_roots:
         function: Any = extra
-        compiler.compile(
+        compiler.add_root(
             getattr(function, "__func__", function), getattr(function, "__self__", None)
         )
     return compiler.program()
@@ -64,10 +65,15 @@ class Compiler:
         self._functions: dict[tuple[FunctionType, int], Function] = {}
         self._open: list[Function] = []
         self._done: list[Function] = []
+        self._roots: list[Function] = []
 
     def part_of(self, component: Component | None) -> Part | None:
         """The part that a component is; None for one that nothing in the tree holds."""
         return self._parts.get(id(component))
+
+    def add_root(self, python: FunctionType, instance: Component | None) -> None:
+        """Compile a function that is wanted even if nothing calls it."""
+        self._roots.append(self.compile(python, instance))
 
     def compile(self, python: FunctionType, instance: Component | None) -> Function:
         """What a method becomes for one instance, or a function of a module."""
@@ -82,6 +88,7 @@ class Compiler:
         self._open.append(function)
         if function.intrinsic is None:
             Statements(self, function, instance).compile()
+            function.calls = list(dict.fromkeys(called_in(function.body)))
         else:
             function.effect = Effect.ACTS
         self._open.pop()
@@ -184,10 +191,16 @@ class Compiler:
             Variable(static, held[name].module if (name := static.name) in held else home)
             for static in self.statics.values()
         )
-        modules = dict.fromkeys(function.module for function in self._done)
+        called = {id(one) for function in self._done for one in function.calls}
+        functions = tuple(
+            function
+            for function in self._done
+            if function in self._roots or id(function) in called or not function.is_empty
+        )
+        modules = dict.fromkeys(function.module for function in functions)
         modules.update(dict.fromkeys(variable.module for variable in variables))
         program = Program(
-            self.root, tuple(self.parts), tuple(self._done), variables, tuple(modules), self.homes
+            self.root, tuple(self.parts), functions, variables, tuple(modules), self.homes
         )
         name_functions(program)
         add_uses(program)

@@ -60,6 +60,11 @@ class Function:
     traps: bool = False
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of it for this instance: all was pruned."""
+        return self.intrinsic is None and not self.body.statements
+
+    @property
     def documentation(self) -> str:
         """The docstring."""
         return (self.python.__doc__ or "").strip()

@@ -14,6 +14,7 @@ from kernmem.compiler.loops import Loops
 from kernmem.compiler.messages import message
 from kernmem.compiler.order import check_store
 from kernmem.compiler.program import Function
+from kernmem.compiler.pruning import leave_out
 from kernmem.compiler.scope import Known, Scope, assigned_names, join
 from kernmem.compiler.tree import (
     Assign,
@@ -156,8 +157,10 @@ class Statements(Loops):
                 self.context.show(node),
                 "an assignment, or nothing",
             )
-        block.statements.append(self._call(node.value))
-        value = block.statements[-1]
+        value = self._call(node.value)
+        if isinstance(value, Evaluate) and leave_out(value.call):
+            return
+        block.statements.append(value)
         if isinstance(value, Panic) or (
             isinstance(value, Evaluate) and value.call.type == Nothing(returns=False)
         ):
