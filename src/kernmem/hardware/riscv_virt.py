@@ -11,7 +11,6 @@ from pathlib import Path
 
 from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
-from kernmem.hardware.device_tree import DeviceTree, DeviceTreeStatus
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.riscv64.board import Riscv64Board
@@ -20,18 +19,9 @@ from kernmem.hardware.riscv64.instructions import Instructions
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
 from kernmem.hardware.riscv64.peripherals import Ns16550, TestFinisher
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
-from kernmem.language import (
-    Image,
-    PhysicalAddress,
-    Target,
-    intrinsic,
-    kernel,
-    panic,
-    span,
-    u64,
-    usize,
-)
-from kernmem.memory.architecture import Hardware, MemoryMap, Region
+from kernmem.hardware.tree_map import TreeMap
+from kernmem.language import Image, PhysicalAddress, Target, intrinsic
+from kernmem.memory.architecture import Hardware, Region
 
 RAM = Region(0x8000_0000, 0x8800_0000)  # what the simulators have: QEMU's -m 128
 FIRMWARE = Region(0x8000_0000, 0x8020_0000)  # OpenSBI's, and so said in the tree that it passes
@@ -41,78 +31,14 @@ FINISHER = 0x0010_0000
 UART = 0x1000_0000
 LINEAR_END = 0x20_0000_0000  # half of what Sv39's lower half translates; RAM above is not used
 SEGMENT = Region(LINEAR_END, 0x30_0000_0000)
-TREE_LIMIT = 0x10_0000  # bytes; more than any board's
 
 
-class VirtMap(MemoryMap):
-    """RAM as the device tree tells it."""
-
-    c_module = "physical"
-
-    def __init__(self, image: Image) -> None:
-        super().__init__(image)
-        self.tree = DeviceTree(image)
-        self.devices = (Region(FINISHER, FINISHER + 0x1000), Region(UART, UART + 0x1000))
-        self.linear_start = 0
-        self.linear_end = LINEAR_END
-        self.segment_start = SEGMENT.start
-        self.segment_end = SEGMENT.end
-        self.program_start = PROGRAM.start
-        self.ram_end = self.static_array(u64, 1, "ram_end")
-
-    @kernel
-    def program_end(self) -> PhysicalAddress:
-        """The first byte after the kernel image, its stack and its variables."""
-        return PhysicalAddress(PROGRAM.end)
-
-    @kernel
-    def physical_end(self) -> PhysicalAddress:
-        """The end of the RAM around the program, or of its part before anything reserved.
-
-        The first call reads the device tree, and must be made with the MMU off.
-        """
-        if self.ram_end[0] == 0:
-            self.ram_end[0] = self.ask_tree()
-        return PhysicalAddress(self.ram_end[0])
-
-    @kernel
-    def ask_tree(self) -> u64:
-        """What the device tree says.  The tree itself is reserved too, and not in its list."""
-        start = self.firmware_tree()
-        status = self.tree.read(start, usize(TREE_LIMIT))
-        if status != DeviceTreeStatus.OK:
-            panic(f"the firmware passed no good device tree at {start}: status {u64(status)}")
-        end = self.memory_end()
-        for index in span(usize(0), self.tree.info.reserved_count):
-            reserved = self.tree.reserved[index * 2]
-            end = self.before(end, reserved, self.tree.reserved[index * 2 + 1])
-        return self.before(end, u64(start), u64(start) + u64(self.tree.info.length))
-
-    @kernel
-    def memory_end(self) -> u64:
-        """The end of the range of RAM that the program lies in."""
-        found = u64(0)
-        for index in span(usize(0), self.tree.info.memory_count):
-            start = self.tree.memory[index * 2]
-            end = self.tree.memory[index * 2 + 1]
-            if start <= PROGRAM.start and end >= PROGRAM.end:
-                found = end if end < LINEAR_END else u64(LINEAR_END)
-        if found == 0:
-            panic("the device tree knows no RAM where the program is")
-        return found
-
-    @kernel
-    def before(self, end: u64, reserved: u64, reserved_end: u64) -> u64:
-        """``end``, or where a reserved range begins before it."""
-        if reserved_end <= PROGRAM.start:
-            return end
-        if reserved < PROGRAM.end:
-            panic(f"the firmware reserved {reserved:#x}, where the program is")
-        return reserved if reserved < end else end
+class VirtMap(TreeMap):
+    """The device tree is where a1 said at the entry."""
 
     @intrinsic(riscv64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;")
     def firmware_tree(self) -> PhysicalAddress:
-        """Where the device tree is: what was in a1 at the entry."""
+        """Where the firmware left the device tree."""
         return PhysicalAddress(TREE)
 
 
@@ -145,7 +71,13 @@ def build(image: Image, levels: int = 3) -> Hardware:
     return Hardware(
         entries,
         Riscv64Mmu(image, cpu, entries),
-        VirtMap(image),
+        VirtMap(
+            image,
+            program=PROGRAM,
+            devices=(Region(FINISHER, FINISHER + 0x1000), Region(UART, UART + 0x1000)),
+            linear=Region(0, LINEAR_END),
+            segment=SEGMENT,
+        ),
         Riscv64Board(image, cpu, UART, FINISHER),
     )
 
