@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.lab import LAB
-from kernmem.hardware.pc import PC
+from kernmem.hardware.pc import PC, PC_LA57
 from kernmem.hardware.riscv_virt import RISCV_VIRT
 from kernmem.hardware.rpi3 import RPI3
 
-HARDWARE: dict[str, HardwareDescription] = {each.name: each for each in (RPI3, LAB, PC, RISCV_VIRT)}
+HARDWARE: dict[str, HardwareDescription] = {
+    each.name: each for each in (RPI3, LAB, PC, PC_LA57, RISCV_VIRT)
+}
 
 
 def find(name: str) -> HardwareDescription:

@@ -61,7 +61,7 @@ def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | N
     )
 
 
-def x86_64_boot(*, image_name: str, qemu: tuple[str, ...] | None = None) -> Boot:
+def x86_64_boot(*, image_name: str, levels: int = 4, qemu: tuple[str, ...] | None = None) -> Boot:
     """A board with an x86-64 processor, a PVH loader, and QEMU's isa-debug-exit."""
     return Boot(
         sources=Path(__file__).parent / "x86_64",
@@ -72,6 +72,7 @@ def x86_64_boot(*, image_name: str, qemu: tuple[str, ...] | None = None) -> Boot
             "-mcpu=x86_64-mmx-sse-sse2-x87+soft_float",
             "-mno-red-zone",  # so that a debugger, or a nested handler, may use the stack
             "-fno-pic",
+            f"-DPAGING_LEVELS={levels}",  # boot.S chooses them, once for all
         ),
         early_flags=(),
         image_name=image_name,

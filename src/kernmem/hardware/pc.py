@@ -2,9 +2,14 @@
 
 The loader describes the memory in its start info (Xen's arch-x86/hvm/start_info.h).  RAM above
 4 GiB is left alone: the boot code's table, with which the kernel starts, ends there.
+
+``pc-la57`` is the same with 5 levels, and a kernel segment that 4 could not reach.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
 
 from kernmem.hardware.boot import x86_64_boot
 from kernmem.hardware.description import HardwareDescription
@@ -39,7 +44,11 @@ PROGRAM = Region(0x10_0000, 0x20_0000)
 RAM = (Region(0, 0xA_0000), Region(0x10_0000, 0x400_0000))  # of a simulator: 64 MiB
 APICS = Region(0xFEC0_0000, 0xFF00_0000)  # I/O APIC, HPET, local APIC
 LINEAR = Region(0, 0x1_0000_0000)
-SEGMENT = Region(0x80_0000_0000, 0x100_0000_0000)
+SEGMENT = {
+    4: Region(0x80_0000_0000, 0x100_0000_0000),
+    5: Region(0x8000_0000_0000, 0x8080_0000_0000),  # from where 4 levels end
+}
+"""Where the kernel segment may lie, by the number of levels."""
 
 # COM1, a 16550A, at ports (its data sheet, table 4)
 COM1_DATA = 0x3F8
@@ -90,13 +99,13 @@ class PcMap(MemoryMap):
 
     c_module = "physical"
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, levels: int) -> None:
         super().__init__(image)
         self.devices = (APICS,)
         self.linear_start = LINEAR.start
         self.linear_end = LINEAR.end
-        self.segment_start = SEGMENT.start
-        self.segment_end = SEGMENT.end
+        self.segment_start = SEGMENT[levels].start
+        self.segment_end = SEGMENT[levels].end
         self.program_start = PROGRAM.start
         self.ram_end = self.static_array(u64, 1, "ram_end")
 
@@ -211,11 +220,11 @@ class PcBoard(ProbingBoard):
         self.model_store(address, value)
 
 
-def build(image: Image) -> Hardware:
+def build(image: Image, levels: int = 4) -> Hardware:
     """The components of the board."""
     cpu = Instructions(image)
-    entries = LongMode(image)
-    return Hardware(entries, X86Mmu(image, cpu), PcMap(image), PcBoard(image))
+    entries = LongMode(image, levels)
+    return Hardware(entries, X86Mmu(image, cpu, entries), PcMap(image, levels), PcBoard(image))
 
 
 def peripherals(bus: Bus) -> tuple[Peripheral, ...]:
@@ -238,6 +247,12 @@ def peripherals(bus: Bus) -> tuple[Peripheral, ...]:
     return ()
 
 
+IMAGE = "pc.elf"
+QEMU = (
+    *("qemu-system-x86_64", "-M", "q35", "-m", "64M", "-nodefaults"),
+    *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"),
+)
+
 PC = HardwareDescription(
     name="pc",
     title="x86-64 PC (QEMU q35), 4 KiB pages",
@@ -250,11 +265,14 @@ PC = HardwareDescription(
     stack_top=PROGRAM.end,
     simulated_mmu=SimulatedX86,
     peripherals=peripherals,
-    boot=x86_64_boot(
-        image_name="pc.elf",
-        qemu=(
-            *("qemu-system-x86_64", "-M", "q35", "-m", "64M", "-nodefaults"),
-            *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"),
-        ),
-    ),
+    boot=x86_64_boot(image_name=IMAGE, qemu=QEMU),
+)
+
+PC_LA57 = replace(
+    PC,
+    name="pc-la57",
+    title="the same PC, 5 levels of tables",
+    build=partial(build, levels=5),
+    simulated_mmu=partial(SimulatedX86, levels=5),
+    boot=x86_64_boot(image_name=IMAGE, levels=5, qemu=(*QEMU, "-cpu", "qemu64,+la57")),
 )

@@ -50,7 +50,7 @@ class X86Cpu(Processor):
 
     def __init__(self) -> None:
         self.uc: Any = cast(Any, Uc)(UC_ARCH_X86, UC_MODE_64)
-        self.uc.ctl_set_cpu_model(x86.UC_CPU_X86_BROADWELL)  # a first one with SMEP and SMAP
+        self.uc.ctl_set_cpu_model(x86.UC_CPU_X86_ICELAKE_SERVER)  # it has LA57
         self._reset = self.uc.context_save()
 
     def start(self, entry: int) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernmem.hardware.x86_64.entry import LongMode
-from kernmem.language import Image, PhysicalAddress, Target, u32, u64, usize
+from kernmem.language import Image, PhysicalAddress, Target, u32, u64
 from kernmem.memory.architecture import Mapping
 
 IMAGE = Image(Target("x86_64", 8))
@@ -130,27 +130,3 @@ def test_what_there_is_not(arguments: dict[str, int], message: str) -> None:
     """Refused with its value."""
     with pytest.raises(ValueError, match=message):
         LongMode(IMAGE, **arguments)  # type: ignore[arg-type]
-
-
-def test_five_levels_translate_by_the_same_walk() -> None:
-    """A 57-bit address on the model, through the generic walk of the memory manager."""
-    from dataclasses import replace
-    from functools import partial
-
-    from kernmem.hardware.pc import PC
-    from kernmem.hardware.x86_64.simulated import SimulatedX86
-    from kernmem.machine.model import Model
-    from kernmem.memory.architecture import Hardware
-    from kernmem.memory.manager import MemoryManager
-    from kernmem.memory.profile import tuned
-
-    def build(image: Image) -> Hardware:
-        built = PC.build(image)
-        return replace(built, format=LongMode(image, 5, gigabyte_blocks=True))
-
-    simulated = partial(SimulatedX86, levels=5, gigabyte_blocks=True)
-    hardware = replace(PC, build=build, simulated_mmu=simulated)
-    model = Model(hardware, lambda image, parts: MemoryManager(image, parts, tuned()))
-    model.call("init_memory")
-    buffer = model.call("kmalloc", usize(100))
-    assert buffer is not None

@@ -30,7 +30,7 @@ from kernmem.hardware.x86_64 import mmu
 from kernmem.hardware.x86_64.mmu import X86Mmu
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
 
-EXEMPT = ("rdmsr", "read_cr0", "compiler_barrier")
+EXEMPT = ("rdmsr", "read_cr0", "read_cr4", "compiler_barrier")
 """Reads; and what is no instruction: the model interprets, and no compiler reorders."""
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kernmem.hardware.pc import MAGIC, PC, PROGRAM, START_INFO
+from kernmem.hardware import HardwareDescription
+from kernmem.hardware.pc import MAGIC, PC, PC_LA57, PROGRAM, START_INFO
+from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.language import Component, Image, KernelPanic, api, u64
+from kernmem.machine.build import build_image
 from kernmem.machine.errors import MachineError
 from kernmem.machine.image import BuiltImage, link_image
 from kernmem.machine.model import Model
@@ -20,7 +25,7 @@ from kernmem.machine.unicorn_core import UnicornCore
 from kernmem.memory.architecture import Hardware
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import tuned
-from kernmem.selftest import run_image, run_model
+from kernmem.selftest import run_image, run_model, selftest_kernel
 
 needs_qemu = pytest.mark.skipif(
     shutil.which("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed"
@@ -30,14 +35,59 @@ needs_qemu = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "machine", ["unicorn", pytest.param("qemu", marks=[pytest.mark.qemu, needs_qemu])]
 )
-def test_the_self_test_says_the_same_as_on_the_model(machine: str) -> None:
+@pytest.mark.parametrize("hardware", [PC, PC_LA57], ids=lambda each: each.name)
+def test_the_self_test_says_the_same_as_on_the_model(
+    hardware: HardwareDescription, machine: str
+) -> None:
     """Line for line, numbers of pages and all."""
     model: list[str] = []
     lines: list[str] = []
-    assert run_model(PC, tuned(), model.append) == 0
-    assert run_image(PC, machine, tuned(), lines.append, 60) == 0
+    assert run_model(hardware, tuned(), model.append) == 0
+    assert run_image(hardware, machine, tuned(), lines.append, 60) == 0
     assert "".join(lines) == "".join(model)
     assert "".join(lines).endswith("PASS\n")
+
+
+# 5 levels -----------------------------------------------------------------------------------
+
+NO_LA57 = r"CR4 is 0x[0-9a-f]+: the processor does not have the 5 levels of this kernel"
+
+
+def manager(image: Image, hardware: Hardware) -> MemoryManager:
+    """The memory manager alone."""
+    return MemoryManager(image, hardware, tuned())
+
+
+def test_five_levels_reach_what_four_do_not() -> None:
+    """The heap lies above 2^47, where 4 levels have no addresses, and CR4.LA57 is on."""
+    with UnicornMachine(PC_LA57, manager) as machine:
+        machine.call("init_memory")
+        buffer = machine.call("kmalloc", 100)
+        assert buffer >= 1 << 47
+        machine.store(buffer, 0x1234)
+        assert machine.load(buffer) == 0x1234
+        assert machine.registers()["cr4"] & 1 << 12
+
+
+def test_a_processor_with_four_levels_is_found_out() -> None:
+    """The kernel stops before its tables are in use."""
+    model = Model(replace(PC_LA57, simulated_mmu=SimulatedX86), manager)
+    with pytest.raises(KernelPanic, match=NO_LA57):
+        model.call("init_memory")
+
+
+@pytest.mark.qemu
+@needs_qemu
+def test_a_processor_with_four_levels_is_found_out_in_qemu(tmp_path: Path) -> None:
+    """The same, and by the boot code too, which keeps to 4."""
+    built = build_image(PC_LA57.name, tmp_path, selftest_kernel(tuned()))
+    command = tuple(
+        "qemu64" if word == "qemu64,+la57" else word for word in PC_LA57.boot.qemu or ()
+    )
+    old = replace(PC_LA57, boot=replace(PC_LA57.boot, qemu=command))
+    machine = QemuMachine(replace(built, hardware=old), seconds=30)
+    assert machine.run() == 1
+    assert re.search("panic: " + NO_LA57, machine.console.text)
 
 
 # The loader's memory map --------------------------------------------------------------------

@@ -36,7 +36,7 @@ _start:
 
         // Page tables (SDM 4.5): one entry to a table of four, each to 512 blocks of 2 MiB.
         // The upper halves of the entries stay 0.
-        movl    $(boot_pointers + 0x3), boot_root       // present, writable
+        movl    $(boot_pointers + 0x3), boot_pml4       // present, writable
         mov     $(boot_directories + 0x3), %eax
         xor     %ecx, %ecx
 1:      mov     %eax, boot_pointers(, %ecx, 8)
@@ -52,12 +52,31 @@ _start:
         cmp     $(4 * 512), %ecx
         jne     2b
 
+        mov     $boot_pml4, %esi                // the root
+        mov     $(1 << 5), %edi                 // PAE
+#if PAGING_LEVELS == 5
+        // One level more, which can be chosen only while paging is off (SDM 4.1.1).  Where the
+        // processor has none, the kernel starts with 4 levels, and says so when it enables its own.
+        xor     %eax, %eax
+        cpuid
+        cmp     $7, %eax
+        jb      3f
+        mov     $7, %eax
+        xor     %ecx, %ecx
+        cpuid
+        test    $(1 << 16), %ecx                // CPUID.(7, 0):ECX.LA57
+        jz      3f
+        movl    $(boot_pml4 + 0x3), boot_pml5
+        mov     $boot_pml5, %esi
+        or      $(1 << 12), %edi                // LA57
+3:
+#endif
+
         // Into IA-32e mode, in the order of SDM 10.8.5.
         mov     %cr4, %eax
-        or      $(1 << 5), %eax                 // PAE
+        or      %edi, %eax
         mov     %eax, %cr4
-        mov     $boot_root, %eax
-        mov     %eax, %cr3
+        mov     %esi, %cr3
         mov     $0xc0000080, %ecx               // IA32_EFER
         rdmsr
         or      $(1 << 8), %eax                 // LME
@@ -94,7 +113,7 @@ in_64_bits:
         mov     $exception_vectors, %eax
         mov     $gates, %edi
         mov     $GATES, %ecx
-3:      mov     %ax, (%rdi)                     // bits 15:0 of the address
+4:      mov     %ax, (%rdi)                     // bits 15:0 of the address
         movw    $CODE, 2(%rdi)
         movw    $0x8e01, 4(%rdi)                // present, privilege 0, interrupt gate; IST 1
         mov     %eax, %edx
@@ -103,7 +122,7 @@ in_64_bits:
         add     $16, %eax
         add     $16, %edi
         dec     %ecx
-        jnz     3b
+        jnz     4b
         lidt    gates_pointer
 
 kernmem_ready:                                  // a machine that only calls functions stops here
@@ -139,7 +158,11 @@ task_state:
 
         .section .bss.boot, "aw", @nobits
         .balign 4096
-boot_root:
+#if PAGING_LEVELS == 5
+boot_pml5:
+        .skip   4096
+#endif
+boot_pml4:
         .skip   4096
 boot_pointers:
         .skip   4096

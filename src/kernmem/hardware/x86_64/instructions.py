@@ -66,6 +66,11 @@ class Instructions(Component):
         """Paging on or off, and whether the kernel keeps to R/W."""
         self._execute("mov cr0", int(value))
 
+    @intrinsic(x86_64=_read("cr4"))
+    def read_cr4(self) -> u64:
+        """Which extensions are on."""
+        return u64(self._execute("mov r, cr4"))
+
     @intrinsic(x86_64=READ_MSR)
     def rdmsr(self, number: u32) -> u64:
         """A model-specific register."""

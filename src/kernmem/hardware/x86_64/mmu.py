@@ -3,7 +3,8 @@
 **"Off" is the boot code's table.**  A processor cannot run 64-bit code without paging (SDM 2.2.1,
 10.8.5), so ``boot.S`` enters long mode with a table of its own, in which the first 4 GiB are
 linear, and there the kernel runs until :meth:`X86Mmu.enable`.  To the memory manager that is an
-MMU that is off: every address is itself.
+MMU that is off: every address is itself.  The number of levels is chosen there too: LA57 cannot be
+changed while paging is on (4.1.1).
 
 **Order needs nothing.**  A walker reads tables like memory of its own processor, so it sees
 stores in the order of the program, and an entry that is not present is never cached (4.10.2.3,
@@ -15,11 +16,13 @@ There is one processor, and neither PCIDs nor global pages are used: MOV to CR3 
 
 from __future__ import annotations
 
+from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import EFER, Instructions
-from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, u32
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u32
 from kernmem.memory.architecture import Mmu
 
 WRITE_PROTECT = 1 << 16  # CR0.WP (SDM 2.5): the kernel, too, cannot write what is not R/W
+LA57 = 1 << 12  # CR4.LA57 (SDM 2.5): 5 levels
 NO_EXECUTE_ENABLE = 1 << 11  # IA32_EFER.NXE (SDM 2.2.1): bit 63 of an entry is XD
 
 
@@ -28,9 +31,10 @@ class X86Mmu(Mmu):
 
     c_module = "virtual"
 
-    def __init__(self, image: Image, cpu: Instructions) -> None:
+    def __init__(self, image: Image, cpu: Instructions, entries: LongMode) -> None:
         super().__init__(image)
         self.cpu = cpu
+        self.la57 = LA57 if entries.levels == 5 else 0
 
     @kernel
     def enable(self, table: PhysicalAddress) -> None:
@@ -39,6 +43,9 @@ class X86Mmu(Mmu):
         NXE comes first: without it, bit 63 of an entry is reserved and faults (4.5).  MOV to
         CR3 drops what the boot code's table left in the TLB.
         """
+        cr4 = self.cpu.read_cr4()
+        if cr4 & LA57 != self.la57:
+            panic(f"CR4 is {cr4:#x}: the processor does not have the 5 levels of this kernel")
         self.cpu.wrmsr(u32(EFER), self.cpu.rdmsr(u32(EFER)) | NO_EXECUTE_ENABLE)
         self.cpu.write_cr0(self.cpu.read_cr0() | WRITE_PROTECT)
         self.cpu.write_cr3(table)
