@@ -3,10 +3,10 @@
 ======================  ====================================================================
 :mod:`.regime`          what TCR_EL1 says, and what the bits of a descriptor mean under it
 :mod:`.walk`            the translation table walk, its faults and its permissions
-:mod:`.stale`           old values of entries that a walk may still use, and until when
-:mod:`.tables`          which pages are live tables, and the rules for changing them
 :mod:`.mmu`             registers, barriers, invalidations, address spaces
 ======================  ====================================================================
+
+The rules for changing live tables are those of all Arm processors: :mod:`kernmem.hardware.vmsa`.
 
 "DDI 0487" is the Arm Architecture Reference Manual for A-profile; "ASL" its pseudocode.
 """

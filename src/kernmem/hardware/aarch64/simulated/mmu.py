@@ -7,9 +7,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from kernmem.hardware.aarch64.simulated.regime import Regime
-from kernmem.hardware.aarch64.simulated.spaces import LeftSpaces
-from kernmem.hardware.aarch64.simulated.stale import Invalidation, Maintenance, Step
-from kernmem.hardware.aarch64.simulated.tables import LiveTables
 from kernmem.hardware.aarch64.simulated.walk import (
     ALIGNMENT_STATUS,
     Fault,
@@ -25,6 +22,9 @@ from kernmem.hardware.simulation import (
     SimulatedRam,
     Translation,
 )
+from kernmem.hardware.vmsa.spaces import LeftSpaces
+from kernmem.hardware.vmsa.stale import Invalidation, Maintenance, Step
+from kernmem.hardware.vmsa.tables import LiveTables
 from kernmem.language import ModelViolation, PageFault
 from kernmem.memory.architecture import Region
 
@@ -63,7 +63,7 @@ class SimulatedAarch64(SimulatedMmu):
         self._reset_fetches: Maintenance | None = Maintenance()
         self._global_leaf: int | None = None  # an address that was translated by one
         self._left = LeftSpaces()
-        self._tables: LiveTables | None = None
+        self._tables: LiveTables[Regime] | None = None
 
     # Instructions -------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class SimulatedAarch64(SimulatedMmu):
         self._tables = self._space(ttbr)
         self._left.enter(self._tables.root, self._tables.asid)
 
-    def _space(self, ttbr: int) -> LiveTables:
+    def _space(self, ttbr: int) -> LiveTables[Regime]:
         """The address space that a value of TTBR0_EL1 means."""
         asid = ttbr >> 48
         if asid > 0xFF:

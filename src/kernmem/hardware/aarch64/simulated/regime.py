@@ -7,9 +7,13 @@ reads them; so a strict model refuses them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
+from typing import ClassVar
 
+import numpy
+
+from kernmem.hardware.vmsa.regime import Kind
 from kernmem.language import ModelViolation
 
 BITS_48 = (1 << 48) - 1
@@ -17,18 +21,17 @@ BITS_48 = (1 << 48) - 1
 # Fields of TCR_EL1 that are simulated: up to IPS, without EPD0 and A1; HPD0, HPD1.
 SIMULATED = ((1 << 35) - 1) & ~(1 << 6 | 1 << 7 | 1 << 22) | 0b11 << 41
 
+# Fields of leaves that decide whether a live change is allowed (D8.17.1, R_WHZWS; D8.3).
+SOFTWARE = 0b1111 << 55 | 1 << 63
+PERMISSIONS = 1 << 54 | 1 << 53 | 1 << 51 | 0b11 << 6 | 1 << 10  # UXN PXN DBM AP AF
+NOT_GLOBAL = 1 << 11
+TABLE_PERMISSIONS = 0b1111 << 59
+TABLE_IGNORED = 0b111111 << 53 | 1 << 51 | 0b1111_1100 | 1 << 10 | 1 << 11 | 0b11 << 8 | 1 << 52
+
 
 def bits(value: int, high: int, low: int) -> int:
     """``value<high:low>``."""
     return value >> low & (1 << (high - low + 1)) - 1
-
-
-class Kind(Enum):
-    """What a descriptor is (ASL ``DecodeDescriptorType``)."""
-
-    INVALID = "invalid"
-    TABLE = "table"
-    LEAF = "leaf"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Regime:
         block_levels: the levels that may hold blocks.
         hierarchical: whether APTable, UXNTable and PXNTable count (TCR_EL1.HPD0 = 0).
     """
+
+    entry_length: ClassVar[int] = 8
+    last_level: ClassVar[int] = 3
+    page_invalidation: ClassVar[str] = "TLBI VAALE1IS"
+    table_invalidation: ClassVar[str] = "TLBI VAAE1IS"
+    space_invalidation: ClassVar[str] = "TLBI VMALLE1 or ASIDE1"
 
     page_bits: int
     input_bits: int
@@ -116,8 +125,25 @@ class Regime:
 
     # Descriptors --------------------------------------------------------------------------
 
+    def claims(self, entry: int) -> bool:
+        """Bit 0 of a descriptor."""
+        return bool(entry & 1)
+
+    def find(self, table: bytes, level: int, kind: Kind) -> Iterator[tuple[int, int]]:
+        """The descriptors of one kind in a table: (index, value)."""
+        pattern = 0b01 if kind is Kind.LEAF and level < 3 else 0b11
+        entries = numpy.frombuffer(table, "<u8")
+        for index in numpy.flatnonzero(entries & 0b11 == pattern).tolist():
+            entry = int(entries[index])
+            if self.kind(entry, level) is kind:
+                yield index, entry
+
+    def is_global(self, entry: int, level: int) -> bool:
+        """Whether it is a leaf for all address spaces: nG is 0."""
+        return self.kind(entry, level) is Kind.LEAF and not entry & NOT_GLOBAL
+
     def kind(self, entry: int, level: int) -> Kind:
-        """What a descriptor of ``level`` is."""
+        """What a descriptor of ``level`` is (ASL ``DecodeDescriptorType``)."""
         if not entry & 1:
             return Kind.INVALID
         if level == 3:
@@ -160,40 +186,32 @@ class Regime:
             low |= 1 << 8
         return entry & (high | low | 1 << 5)
 
+    # Changes of live descriptors ------------------------------------------------------------
 
-# Fields of leaves that decide whether a live change is allowed (D8.17.1, R_WHZWS; D8.3).
-SOFTWARE = 0b1111 << 55 | 1 << 63
-PERMISSIONS = 1 << 54 | 1 << 53 | 1 << 51 | 0b11 << 6 | 1 << 10  # UXN PXN DBM AP AF
-NOT_GLOBAL = 1 << 11
-TABLE_PERMISSIONS = 0b1111 << 59
-TABLE_IGNORED = 0b111111 << 53 | 1 << 51 | 0b1111_1100 | 1 << 10 | 1 << 11 | 0b11 << 8 | 1 << 52
+    def forbidden_change(self, old: int, new: int, level: int) -> str | None:
+        """Why a live descriptor may not be overwritten by another without break-before-make.
 
-
-def forbidden_change(regime: Regime, old: int, new: int, level: int) -> str | None:
-    """Why a live descriptor may not be overwritten by another without break-before-make.
-
-    None if it may: only permissions and software bits change, or nG from 0 to 1.
-    """
-    if regime.kind(old, level) is not regime.kind(new, level):
-        return "a table and a leaf change places"
-    if regime.kind(old, level) is Kind.TABLE:
-        if (old ^ new) & ~(TABLE_PERMISSIONS | TABLE_IGNORED):
-            return "it would lead to another table"
+        None if it may: only permissions and software bits change, or nG from 0 to 1.
+        """
+        if self.kind(old, level) is not self.kind(new, level):
+            return "a table and a leaf change places"
+        if self.kind(old, level) is Kind.TABLE:
+            if (old ^ new) & ~(TABLE_PERMISSIONS | TABLE_IGNORED):
+                return "it would lead to another table"
+            return None
+        if self.output(old, level) != self.output(new, level):
+            return "the output address changes"
+        if old & NOT_GLOBAL and not new & NOT_GLOBAL:
+            return "nG changes from 1 to 0"
+        if (old ^ new) & ~(SOFTWARE | PERMISSIONS | NOT_GLOBAL):
+            return "memory type, shareability or another attribute changes"
         return None
-    if regime.output(old, level) != regime.output(new, level):
-        return "the output address changes"
-    if old & NOT_GLOBAL and not new & NOT_GLOBAL:
-        return "nG changes from 1 to 0"
-    if (old ^ new) & ~(SOFTWARE | PERMISSIONS | NOT_GLOBAL):
-        return "memory type, shareability or another attribute changes"
-    return None
 
-
-def harmless_change(regime: Regime, old: int, new: int, level: int) -> bool:
-    """Whether two values of a descriptor mean the same to the walker."""
-    if regime.kind(old, level) is not regime.kind(new, level):
-        return False
-    if regime.kind(old, level) is Kind.INVALID:
-        return True
-    ignored = TABLE_IGNORED if regime.kind(old, level) is Kind.TABLE else SOFTWARE
-    return not (old ^ new) & ~ignored
+    def harmless_change(self, old: int, new: int, level: int) -> bool:
+        """Whether two values of a descriptor mean the same to the walker."""
+        if self.kind(old, level) is not self.kind(new, level):
+            return False
+        if self.kind(old, level) is Kind.INVALID:
+            return True
+        ignored = TABLE_IGNORED if self.kind(old, level) is Kind.TABLE else SOFTWARE
+        return not (old ^ new) & ~ignored

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from kernmem.hardware.aarch64.simulated.regime import Kind, Regime, bits
-from kernmem.hardware.aarch64.simulated.stale import Stale
+from kernmem.hardware.aarch64.simulated.regime import Regime, bits
 from kernmem.hardware.simulation import Access
+from kernmem.hardware.vmsa.regime import Kind
+from kernmem.hardware.vmsa.stale import Stale
 from kernmem.language import ModelViolation
 
 

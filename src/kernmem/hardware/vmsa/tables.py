@@ -10,20 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import numpy
-
-from kernmem.hardware.aarch64.simulated.regime import (
-    NOT_GLOBAL,
-    Kind,
-    Regime,
-    forbidden_change,
-    harmless_change,
-)
-from kernmem.hardware.aarch64.simulated.stale import Invalidation, Stale, Step
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
+from kernmem.hardware.vmsa.regime import Kind, TranslationRegime
+from kernmem.hardware.vmsa.stale import Invalidation, Stale, Step
 from kernmem.language import ModelViolation
 from kernmem.memory.architecture import Region
+
+R = TypeVar("R", bound=TranslationRegime)
 
 
 @dataclass
@@ -54,7 +49,7 @@ class Table:
         return self.base <= place < self.base + self.length
 
 
-class LiveTables:
+class LiveTables(Generic[R]):
     """The tables of one address space, and the old values that walks may still use.
 
     Attributes:
@@ -66,7 +61,7 @@ class LiveTables:
         self,
         ram: SimulatedRam,
         program: Region,
-        regime: Regime,
+        regime: R,
         root: int,
         asid: int,
         unordered: AbstractSet[int],
@@ -80,7 +75,7 @@ class LiveTables:
         self.by_base: dict[int, Table] = {}
         self.by_chunk: dict[int, Table] = {}
         self.stale: dict[int, list[Stale]] = {}
-        length = regime.root_length
+        length = regime.table_length(regime.start_level)
         if root % length:
             raise ModelViolation(
                 "ROOT_ALIGN", f"the root table {root:#x} must be a multiple of {length:#x}"
@@ -91,7 +86,7 @@ class LiveTables:
 
     def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
         """What a walk may read at ``place``: what memory holds, then old values."""
-        current = (int.from_bytes(self.ram.peek(place, 8), "little"), None)
+        current = (int.from_bytes(self.ram.peek(place, self.regime.entry_length), "little"), None)
         stale = self.stale.get(place)
         if stale is None:
             return (current,)
@@ -149,22 +144,23 @@ class LiveTables:
         old = self.ram.peek(physical, len(new))
         if old == new:
             return
-        if physical % 8 or len(new) % 8:
+        size = self.regime.entry_length
+        if physical % size or len(new) % size:
             raise ModelViolation(
                 "TORN_ENTRY",
                 f"a store of {len(new)} bytes at {physical:#x} changes part of a descriptor of "
-                f"the live table {table.base:#x}: store all 8 bytes at once",
+                f"the live table {table.base:#x}: store all {size} bytes at once",
             )
-        for offset in range(0, len(new), 8):
-            before = int.from_bytes(old[offset : offset + 8], "little")
-            after = int.from_bytes(new[offset : offset + 8], "little")
+        for offset in range(0, len(new), size):
+            before = int.from_bytes(old[offset : offset + size], "little")
+            after = int.from_bytes(new[offset : offset + size], "little")
             if before != after and table.holds(physical + offset):
                 self._change(table, physical + offset, before, after)
 
     def _change(self, table: Table, place: int, old: int, new: int) -> None:
         regime, level = self.regime, table.level
         length = 1 << regime.shift(level)
-        start = table.start + (place - table.base) // 8 * length
+        start = table.start + (place - table.base) // regime.entry_length * length
         what = (
             f"storing {new:#x} over {old:#x} in the descriptor at {place:#x} "
             f"(level {level}, for {start:#x} to {start + length:#x})"
@@ -172,9 +168,9 @@ class LiveTables:
         self._check_frozen(table, what)
         if regime.kind(new, level) is Kind.INVALID:
             self._check_program(start, length, what)
-        if new & 1:
+        if regime.claims(new):
             self._check_new(place, old, new, level, what)
-        if harmless_change(regime, old, new, level):
+        if regime.harmless_change(old, new, level):
             return
         stale = Stale(
             place=place,
@@ -185,18 +181,20 @@ class LiveTables:
             new=new,
             asid=self.asid,
             cached=regime.cacheable(old, level),
-            is_global=regime.kind(old, level) is Kind.LEAF and not old & NOT_GLOBAL,
+            is_global=regime.is_global(old, level),
+            remedy=regime.page_invalidation,
         )
         following = regime.next_table(new) if regime.kind(new, level) is Kind.TABLE else None
         previous = None
         if stale.cached and regime.kind(old, level) is Kind.TABLE:
             previous = self.by_base.get(regime.next_table(old))
         if following is not None and (previous is None or previous.base != following):
-            below = Table(following, 1 << regime.page_bits, level + 1, start, place)
+            below = Table(following, regime.table_length(level + 1), level + 1, start, place)
             missing = "DSB ISHST between filling and linking the table"
             self._adopt(below, what, "TABLE_LINKED_UNINIT", missing)
         if previous is not None:
             stale.table = previous.base
+            stale.remedy = regime.table_invalidation
             stale.leaves = set(self._leaves(previous))
             stale.remnants = set(self._remnants(previous))
             if previous.base != following:
@@ -238,7 +236,7 @@ class LiveTables:
         if reserved:
             raise ModelViolation("RES0_SET", f"{what} sets reserved bits {reserved:#x}")
         if regime.cacheable(old, level):
-            reason = forbidden_change(regime, old, new, level)
+            reason = regime.forbidden_change(old, new, level)
             if reason is not None:
                 raise ModelViolation(
                     "BBM_REQUIRED",
@@ -247,7 +245,7 @@ class LiveTables:
                 )
         for each in self.stale.get(place, ()):
             if each.cached and each.step < Step.COMPLETE:
-                reason = forbidden_change(regime, each.old, new, level)
+                reason = regime.forbidden_change(each.old, new, level)
                 if reason is not None:
                     raise ModelViolation(
                         "BBM_MAKE_BEFORE_CLEAN",
@@ -288,13 +286,14 @@ class LiveTables:
     def _reachable(self, table: Table) -> Iterator[Table]:
         """``table`` and all tables below it, by what memory holds."""
         yield table
-        if table.level == 3:
+        if table.level == self.regime.last_level:
             return
-        for place, start, entry in self._find(table, 0b11):
+        for place, start, entry in self._find(table, Kind.TABLE):
             if self.regime.cacheable(entry, table.level):
                 base = self.regime.next_table(entry)
-                length = 1 << self.regime.page_bits
-                yield from self._reachable(Table(base, length, table.level + 1, start, place))
+                level = table.level + 1
+                length = self.regime.table_length(level)
+                yield from self._reachable(Table(base, length, level, start, place))
 
     def _subtree(self, table: Table) -> list[Table]:
         """``table`` and the live tables below it."""
@@ -311,10 +310,8 @@ class LiveTables:
         """The translations below a table that may be cached: (start, length) of each."""
         for each in self._subtree(table):
             length = 1 << self.regime.shift(each.level)
-            for _, start, entry in self._find(each, 0b01):
-                if self.regime.kind(entry, each.level) is Kind.LEAF and self.regime.cacheable(
-                    entry, each.level
-                ):
+            for _, start, entry in self._find(each, Kind.LEAF):
+                if self.regime.cacheable(entry, each.level):
                     yield start, length
 
     def _remnants(self, table: Table) -> Iterator[tuple[int, int]]:
@@ -327,9 +324,9 @@ class LiveTables:
                     else:
                         yield from stale.leaves | stale.remnants
 
-    def _find(self, table: Table, bits: int) -> Iterator[tuple[int, int, int]]:
-        """The descriptors with these bits set: (place, first virtual address, value)."""
-        entries = numpy.frombuffer(self.ram.peek(table.base, table.length), "<u8")
-        shift = self.regime.shift(table.level)
-        for index in numpy.flatnonzero(entries & bits == bits).tolist():
-            yield table.base + 8 * index, table.start + (index << shift), int(entries[index])
+    def _find(self, table: Table, kind: Kind) -> Iterator[tuple[int, int, int]]:
+        """The descriptors of a kind: (place, first virtual address, value)."""
+        content = self.ram.peek(table.base, table.length)
+        size, shift = self.regime.entry_length, self.regime.shift(table.level)
+        for index, entry in self.regime.find(content, table.level, kind):
+            yield table.base + size * index, table.start + (index << shift), entry

@@ -91,6 +91,7 @@ class Stale(Maintenance):
             table is cached they can come back, so only what comes after counts.
         remnants: the same for translations that were cleared already, and cannot come back.
         note: the rule that maintenance so far broke, and what is missing.
+        remedy: the instruction that invalidates it.
     """
 
     place: int
@@ -107,6 +108,7 @@ class Stale(Maintenance):
     step: Step = Step.STORED
     walk_step: Step = Step.ORDERED  # how far dropping the walk to the table has come
     note: tuple[str, str] | None = None
+    remedy: str = "TLBI"
 
     def complete(self, domain: str) -> None:
         """A DSB for loads and stores."""
@@ -198,10 +200,9 @@ class Stale(Maintenance):
             return self.note
         if not self.cached:
             return "NEW_NOT_VISIBLE", "DSB ISHST and ISB after the store"
-        operation = "TLBI VAALE1IS" if self.table is None else "TLBI VAAE1IS"
         if self.step is Step.STORED:
-            return "STALE_TRANSLATION", f"DSB ISHST, {operation}, DSB ISH and ISB after the store"
-        return "STALE_TRANSLATION", f"{operation}, DSB ISH and ISB"
+            return "STALE_TRANSLATION", f"DSB ISHST, {self.remedy}, DSB ISH and ISB after the store"
+        return "STALE_TRANSLATION", f"{self.remedy}, DSB ISH and ISB"
 
 
 def _without(leaves: set[tuple[int, int]], address: int | None) -> set[tuple[int, int]]:

@@ -10,9 +10,10 @@ does not follow that far.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from kernmem.hardware.aarch64.simulated.stale import Invalidation, Maintenance, Step
-from kernmem.hardware.aarch64.simulated.tables import LiveTables
+from kernmem.hardware.vmsa.stale import Invalidation, Maintenance, Step
+from kernmem.hardware.vmsa.tables import LiveTables
 from kernmem.language import ModelViolation
 
 
@@ -21,11 +22,13 @@ class Left(Maintenance):
     """What may be cached under an ASID that is not current.
 
     Attributes:
+        remedy: the instructions that invalidate all of it.
         change: what was changed in its tables since, if anything.
     """
 
     asid: int
     root: int
+    remedy: str
     change: str | None = None
 
 
@@ -40,9 +43,9 @@ class LeftSpaces:
         """Each of them."""
         return list(self._by_asid.values())
 
-    def leave(self, tables: LiveTables) -> None:
+    def leave(self, tables: LiveTables[Any]) -> None:
         """Another address space becomes current."""
-        left = Left(asid=tables.asid, root=tables.root)
+        left = Left(asid=tables.asid, root=tables.root, remedy=tables.regime.space_invalidation)
         for values in tables.stale.values():
             for stale in values:
                 if stale.cached:
@@ -67,7 +70,7 @@ class LeftSpaces:
         rule, missing = {
             Step.INVALIDATING: ("INVALIDATE_INCOMPLETE", "DSB NSH after the TLBI"),
             Step.COMPLETE: ("NO_CONTEXT_SYNC", "ISB after the DSB"),
-        }.get(left.step, ("ASID_ALIAS", "TLBI VMALLE1 or ASIDE1, DSB NSH and ISB"))
+        }.get(left.step, ("ASID_ALIAS", f"{left.remedy}, DSB NSH and ISB"))
         change = "" if left.change is None else f", of which {left.change}"
         raise ModelViolation(
             rule,
