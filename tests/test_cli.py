@@ -42,7 +42,7 @@ def facts(*arguments: str | Path) -> Any:
 # Help and usage ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", "boot", "build", "run", "hardware", "replay"])
+@pytest.mark.parametrize("command", ["", "boot", "build", "run", "hardware", "replay", "generate"])
 def test_help(command: str) -> None:
     result = kernmem(*command.split(), "--help")
     assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""The command ``kernmem``: boot, build, replay.
+"""The command ``kernmem``: boot, build, and all about traces.
 
 Exit codes: 0 all is well; 1 the kernel failed (a failed test, a panic, a fault, no end); 2 it
 could not be tried (bad usage, a bad file, a missing tool).
@@ -7,87 +7,20 @@ could not be tried (bad usage, a bad file, a missing tool).
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from kernmem import cli_traces
 from kernmem.hardware import HARDWARE, HardwareDescription
-from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
-from kernmem.system import MACHINES, PLACEMENTS, PROFILES, boot, choose, heap_profile
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-KERNEL_FAILED = 1
-NOT_TRIED = 2
-WIDE = 120  # columns of a table that no terminal limits
-
-
-def _console(*, stderr: bool = False) -> Console:
-    """Rich output, with colour on a terminal only, and without any style with NO_COLOR."""
-    plain = bool(os.environ.get("NO_COLOR"))
-    console = Console(stderr=stderr, highlight=False, color_system=None if plain else "auto")
-    if not console.is_terminal:
-        console.width = WIDE
-    return console
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Turn what can go wrong into a line on stderr and an exit code."""
-    from kernmem.machine.errors import MachineTimeout
-    from kernmem.workload.result import CorruptBuffer
-
-    failures = (KernelPanic, PageFault, ModelViolation, MachineTimeout, CorruptBuffer)
-    try:
-        yield
-    except KernmemError as error:
-        kind = {KernelPanic: "panic: ", ModelViolation: "model violation: "}.get(type(error), "")
-        if isinstance(error, PageFault):
-            kind = "page fault: "
-        click.echo(f"kernmem: {kind}{error}", err=True)
-        sys.exit(KERNEL_FAILED if isinstance(error, failures) else NOT_TRIED)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"kernmem: {place}{error.strerror or error}", err=True)
-        sys.exit(NOT_TRIED)
-
-
-def _heap_options(command: F) -> F:
-    """The options that choose the heap's profile."""
-    for option in (
-        click.option(
-            "--no-void/--void",
-            default=True,
-            help="With --profile spec: keep freed spaces long enough for a gap's record.",
-        ),
-        click.option(
-            "--placement",
-            type=click.Choice(PLACEMENTS),
-            default="best",
-            show_default=True,
-            help="Which gap a buffer is placed in.",
-        ),
-        click.option(
-            "--profile",
-            type=click.Choice(PROFILES),
-            default="tuned",
-            show_default=True,
-            help="Heap for use, or to the byte of the specification.",
-        ),
-    ):
-        command = option(command)
-    return command
+from kernmem.system import MACHINES, heap_profile
+from kernmem.terminal import KERNEL_FAILED, console, exit_codes, heap_options
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -126,7 +59,7 @@ def main() -> None:
     metavar="SECONDS",
     help="How long the kernel may take (not on the model).",
 )
-@_heap_options
+@heap_options
 def boot_command(
     hardware: str, machine: str, timeout: float, profile: str, placement: str, no_void: bool
 ) -> None:
@@ -143,7 +76,7 @@ def boot_command(
     """
     from kernmem.selftest import run_image, run_model
 
-    with _exit_codes():
+    with exit_codes():
         heap = heap_profile(profile, placement, no_void)
         start = time.perf_counter()
         if machine == "model":
@@ -174,7 +107,7 @@ def _write(text: str) -> None:
     metavar="DIR",
     help="Where to write; made if need be.",
 )
-@_heap_options
+@heap_options
 @click.option("--amalgamate", is_flag=True, help="One kernmem.c and kernmem.h.")
 @click.option("--checked", is_flag=True, help="Panic where arithmetic leaves its type.")
 @click.option("--lines", is_flag=True, help="Let debuggers and warnings name the Python lines.")
@@ -206,10 +139,10 @@ def build_command(
     """
     from kernmem.delivery import deliver
 
-    with _exit_codes():
+    with exit_codes():
         heap = heap_profile(profile, placement, no_void)
         start = time.perf_counter()
-        with _console(stderr=True).status(f"building for {hardware} ..."):
+        with console(stderr=True).status(f"building for {hardware} ..."):
             delivery = deliver(
                 HARDWARE[hardware],
                 output,
@@ -229,11 +162,11 @@ def build_command(
     for item in delivery.files:
         numbers = (item.lines, item.bytes, item.code_bytes)
         table.add_row(item.name, item.what, *("" if n is None else f"{n:,}" for n in numbers))
-    console = _console()
-    console.print(table)
-    console.print(f"{len(delivery.files)} files in {output} in {seconds:.1f} s")
+    screen = console()
+    screen.print(table)
+    screen.print(f"{len(delivery.files)} files in {output} in {seconds:.1f} s")
     if delivery.deepest_stack is not None:
-        console.print(f"deepest stack of the memory manager: {delivery.deepest_stack:,} bytes")
+        screen.print(f"deepest stack of the memory manager: {delivery.deepest_stack:,} bytes")
 
 
 # kernmem run ------------------------------------------------------------------------------------
@@ -270,7 +203,7 @@ def hardware_command(as_json: bool) -> None:
     for row in rows:
         ram = f"{row['ram_bytes'] >> 20} MiB"
         table.add_row(row["name"], row["title"], ram, ", ".join(row["machines"]))
-    _console().print(table)
+    console().print(table)
 
 
 def _describe(hardware: HardwareDescription) -> dict[str, Any]:
@@ -289,93 +222,5 @@ def _describe(hardware: HardwareDescription) -> dict[str, Any]:
     }
 
 
-# kernmem replay ---------------------------------------------------------------------------------
-
-
-@main.command("replay")
-@click.argument("trace", type=click.Path(path_type=Path))
-@click.option(
-    "--machine",
-    type=click.Choice(MACHINES),
-    default="model",
-    show_default=True,
-    help="What the heap runs on: interpreted, compiled in this process, on an emulated CPU.",
-)
-@click.option(
-    "--hardware",
-    type=click.Choice(list(HARDWARE)),
-    help="The board.  [default: rpi3; on the host lab]",
-)
-@_heap_options
-@click.option("--addresses", is_flag=True, help="Print `id offset` for each allocation.")
-@click.option("--check", is_flag=True, help="Mark each buffer's ends, and verify them at its free.")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Only the first N records.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
-def replay_command(
-    trace: Path,
-    machine: str,
-    hardware: str | None,
-    profile: str,
-    placement: str,
-    no_void: bool,
-    addresses: bool,
-    check: bool,
-    limit: int | None,
-    as_json: bool,
-) -> None:
-    """Replay an allocation TRACE through kmalloc and kfree, and measure the heap.
-
-    TRACE is an .npz file of columns op, id and size.  Offsets are from the heap's base, in
-    bytes; of an allocation that failed, the offset is `-`.
-
-    \b
-    Examples:
-      kernmem replay boot.npz
-      kernmem replay boot.npz --machine host --placement first --json
-      kernmem replay boot.npz --profile spec --addresses --limit 1000 > addresses.txt
-    """
-    from kernmem.workload.replay import replay
-    from kernmem.workload.result import Allocation
-    from kernmem.workload.trace import read_trace
-
-    placed: list[Allocation] = []
-    with _exit_codes():
-        choose(hardware, machine)
-        events = read_trace(trace)
-        booted = boot(hardware, machine, profile=profile, placement=placement, no_void=no_void)
-        total = len(events) if limit is None else min(limit, len(events))
-        title = f"{events.name} on the {machine} machine"
-        with booted, _progress(title, total) as progress:
-            result = replay(
-                booted,
-                events,
-                limit=limit,
-                check=check,
-                progress=progress,
-                on_allocation=placed.append if addresses else None,
-            )
-    facts = {name: value for name, value in asdict(result).items() if value is not None}
-    if as_json:
-        if addresses:
-            facts["addresses"] = [[each.id, each.offset] for each in placed]
-        click.echo(json.dumps(facts, indent=None if addresses else 2))
-        return
-    for each in placed:
-        click.echo(f"{each.id} {'-' if each.offset is None else each.offset}")
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in facts.items():
-        table.add_row(name.replace("_", " "), f"{value:,}")
-    _console(stderr=addresses).print(table)
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal; gives what moves it."""
-    console = _console(stderr=True)
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done: bar.update(task, completed=done)
+for command in cli_traces.COMMANDS:
+    main.add_command(command)

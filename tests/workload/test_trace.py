@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kernmem.workload.trace import TraceError, read_trace
+from kernmem.workload.trace import TraceBuilder, TraceError, read_trace
 
 from .traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
 
@@ -159,3 +160,30 @@ def test_no_file(tmp_path: Path) -> None:
         read_trace(tmp_path / "none.npz")
     with pytest.raises(TraceError, match="Is a directory"):
         read_trace(tmp_path)
+
+
+def test_a_trace_built_event_by_event() -> None:
+    builder = TraceBuilder()
+    first = builder.allocate(10)
+    second = builder.allocate(20)
+    builder.reallocate(first, 40)
+    builder.free(second)
+    builder.allocate(5)
+    trace = builder.build("made", "by hand")
+    assert trace.op.tolist() == [ALLOCATE, ALLOCATE, REALLOCATE, FREE, ALLOCATE]
+    assert trace.id.tolist() == [0, 1, 0, 1, 2]
+    assert trace.size.tolist() == [10, 20, 40, 0, 5]
+    assert (trace.name, trace.meta, trace.peak_live_bytes()) == ("made", "by hand", 60)
+
+
+def test_a_builder_refuses_what_a_file_may_not_hold() -> None:
+    builder = TraceBuilder()
+    builder.free(builder.allocate(10))
+    builder.free(0)
+    with pytest.raises(TraceError, match="wrong: record 2: id 0 is freed, but record 1 freed it"):
+        builder.build("wrong", "")
+
+
+def test_the_peak_is_what_the_recorder_noted() -> None:
+    trace = read_trace(ARM64)
+    assert trace.peak_live_bytes() == json.loads(trace.meta)["stats"]["peak_live_bytes"]

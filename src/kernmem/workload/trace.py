@@ -13,7 +13,7 @@ column    required   meaning
 
 ``align``, ``cpu``, ``zero`` and ``kind`` may be there, of the same length; ``meta`` is a text
 that says where the trace comes from.  Each free and reallocation names a live object; objects
-that are live at the end stay so.
+that are live at the end stay so.  :class:`TraceBuilder` makes a trace of events as they come.
 """
 
 from __future__ import annotations
@@ -49,11 +49,14 @@ class TraceError(KernmemError):
 
     Attributes:
         path: the file.
-        record: the first record that is wrong, counted from 0; None if it is the whole file.
+        record: the first record that is wrong, counted from 0 (lines of a text: from 1); None
+            if it is the whole file.
     """
 
-    def __init__(self, path: Path, problem: str, record: int | None = None) -> None:
-        place = f"{path}" if record is None else f"{path}: record {record}"
+    def __init__(
+        self, path: Path, problem: str, record: int | None = None, *, unit: str = "record"
+    ) -> None:
+        place = f"{path}" if record is None else f"{path}: {unit} {record}"
         super().__init__(f"{place}: {problem}")
         self.path = path
         self.record = record
@@ -64,30 +67,88 @@ class Trace:
     """A valid trace.
 
     Attributes:
-        path: the file that it was read from.
+        name: what people call it: the name of its file.
         op, id, size: the columns that a replay needs.
-        meta: where it comes from, as the file says.
+        meta: where it comes from.
     """
 
-    path: Path
+    name: str
     op: Column
     id: Column
     size: Column
     meta: str
 
-    @property
-    def name(self) -> str:
-        """What people call it: the name of the file."""
-        return self.path.stem
-
     def __len__(self) -> int:
         return len(self.op)
+
+    def peak_live_bytes(self) -> int:
+        """The most bytes that are live at once, of those asked for."""
+        order = np.argsort(self.id, kind="stable")  # each object's events in time order
+        sizes = np.where(self.op == Op.FREE, 0, self.size).astype(np.int64)[order]
+        change = np.diff(sizes, prepend=0)
+        first = self.op[order] == Op.ALLOCATE
+        change[first] = sizes[first]
+        changes = np.empty_like(change)
+        changes[order] = change
+        return int(np.cumsum(changes).max(initial=0))
+
+
+class TraceBuilder:
+    """A trace, event by event; objects are numbered in the order of their allocation."""
+
+    def __init__(self) -> None:
+        self._op: list[int] = []
+        self._id: list[int] = []
+        self._size: list[int] = []
+        self._objects = 0
+
+    def __len__(self) -> int:
+        return len(self._op)
+
+    def allocate(self, size: int) -> int:
+        """Allocate an object of ``size`` bytes, and return its id."""
+        self._objects += 1
+        self._add(Op.ALLOCATE, self._objects - 1, size)
+        return self._objects - 1
+
+    def free(self, object_id: int) -> None:
+        """Free a live object."""
+        self._add(Op.FREE, object_id, 0)
+
+    def reallocate(self, object_id: int, size: int) -> None:
+        """Change the size of a live object."""
+        self._add(Op.REALLOCATE, object_id, size)
+
+    def _add(self, op: Op, object_id: int, size: int) -> None:
+        self._op.append(op)
+        self._id.append(object_id)
+        self._size.append(size)
+
+    def build(self, name: str, meta: str) -> Trace:
+        """The trace of all events so far; TraceError if they are none."""
+        columns: dict[str, npt.NDArray[Any]] = {
+            "op": np.array(self._op, np.uint8),
+            "id": np.array(self._id, np.uint32),
+            "size": np.array(self._size, np.uint64),
+            "meta": np.array(meta),
+        }
+        return _checked(Path(name), columns)
 
 
 def read_trace(path: str | Path) -> Trace:
     """Read a trace and check all of it; TraceError names the file and the record."""
     path = Path(path)
-    columns = _read_columns(path)
+    return _checked(path, _read_columns(path))
+
+
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write a trace to a file, compressed; OSError if that cannot be."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, op=trace.op, id=trace.id, size=trace.size, meta=trace.meta)
+
+
+def _checked(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> Trace:
+    """The trace that the columns are; TraceError names the first record that is wrong."""
     _check_columns(path, columns)
     op, ids = columns["op"], columns["id"]
     _check_ops(path, op)
@@ -95,7 +156,7 @@ def read_trace(path: str | Path) -> Trace:
     if "time" in columns:
         _check_time(path, columns["time"])
     meta = "\n".join(str(line) for line in np.atleast_1d(columns.get("meta", np.array([]))))
-    return Trace(path, op, ids, columns["size"], meta)
+    return Trace(path.stem, op, ids, columns["size"], meta)
 
 
 def _read_columns(path: Path) -> Mapping[str, npt.NDArray[Any]]:
