@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kernmem.hardware.aarch64.simulated.regime import Regime, bits
 from kernmem.hardware.simulation import Access
+from kernmem.hardware.vmsa.core import Outcome
 from kernmem.hardware.vmsa.regime import Kind
 from kernmem.hardware.vmsa.stale import Stale
 from kernmem.language import ModelViolation
@@ -67,13 +68,6 @@ class Leaf(NamedTuple):
     privileged_never: bool
     start: int
     length: int
-
-
-class Outcome(NamedTuple):
-    """One possible end of a walk, and the old value that it needed, if any."""
-
-    end: Fault | Leaf
-    stale: Stale | None
 
 
 Values = Callable[[int], Sequence[tuple[int, Stale | None]]]
