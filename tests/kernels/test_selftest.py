@@ -89,12 +89,14 @@ def first_in_first_out(kernel: Any) -> None:
 
 def no_publish(kernel: Any) -> None:
     """No barrier after an entry is made."""
-    kernel.manager.virtual.mmu.publish = nothing
+    kernel.manager.virtual.mmu.publish_page = nothing
+    kernel.manager.virtual.mmu.publish_range = nothing
 
 
 def no_retire(kernel: Any) -> None:
     """No invalidation after an entry is cleared."""
     kernel.manager.virtual.mmu.retire_page = nothing
+    kernel.manager.virtual.mmu.retire_range = nothing
 
 
 def no_switch(kernel: Any) -> None:

@@ -19,10 +19,8 @@ from kernmem.language import (
     Target,
     VirtualAddress,
     kernel,
-    linear,
     u8,
     u32,
-    u64,
     usize,
 )
 from kernmem.machine.model import Model
@@ -90,6 +88,7 @@ class FlatFormat(EntryFormat):
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
+        self.page_bits = PAGE.bit_length() - 1
         self.page_length = PAGE
         self.levels = 3
         self.index_bits = 5
@@ -98,44 +97,32 @@ class FlatFormat(EntryFormat):
         self.block_levels = 2
 
     @kernel
-    def shift(self, level: u32) -> u32:
-        return level * 5 + 8
-
-    @kernel
-    def read(self, table: PhysicalAddress, index: usize) -> u64:
-        return self.array_at(u64, linear(table))[index]
-
-    @kernel
-    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
-        self.array_at(u64, linear(table))[index] = entry
-
-    @kernel
-    def is_valid(self, entry: u64) -> bool:
+    def is_valid(self, entry: usize) -> bool:
         return entry & 1 != 0
 
     @kernel
-    def is_leaf(self, entry: u64, level: u32) -> bool:
+    def is_leaf(self, entry: usize, level: u32) -> bool:
         return entry & 2 != 0
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
         assert physical % (1 << int(self.shift(level))) == 0, "a leaf must be aligned"
-        return u64(physical) | u64(int(mapping)) << 2 | 3
+        return usize(physical) | usize(int(mapping)) << 2 | 3
 
     @kernel
-    def table(self, physical: PhysicalAddress) -> u64:
-        return u64(physical) | 1
+    def table(self, physical: PhysicalAddress) -> usize:
+        return usize(physical) | 1
 
     @kernel
-    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         return PhysicalAddress(entry >> 8 << 8)
 
     @kernel
-    def next_table(self, entry: u64) -> PhysicalAddress:
+    def next_table(self, entry: usize) -> PhysicalAddress:
         return PhysicalAddress(entry >> 8 << 8)
 
     @kernel
-    def mapping(self, entry: u64, level: u32) -> Mapping:
+    def mapping(self, entry: usize, level: u32) -> Mapping:
         return Mapping(int(entry) >> 2 & 15)
 
 
@@ -155,16 +142,32 @@ class RecordedMmu(Mmu):
         self.calls.append(("switch", int(table)))
 
     @kernel
-    def publish(self) -> None:
-        self.calls.append(("publish",))
+    def order_tables(self) -> None:
+        self.calls.append(("order_tables",))
 
     @kernel
-    def retire_page(self, address: VirtualAddress) -> None:
-        self.calls.append(("retire_page", int(address)))
+    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        self.calls.append(("publish_page", int(table), int(address)))
 
     @kernel
-    def retire_table(self, address: VirtualAddress) -> None:
-        self.calls.append(("retire_table", int(address)))
+    def publish_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        self.calls.append(("publish_range", int(table), int(start), int(last)))
+
+    @kernel
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        self.calls.append(("retire_page", int(table), int(address)))
+
+    @kernel
+    def retire_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        self.calls.append(("retire_range", int(table), int(start), int(last)))
+
+    @kernel
+    def forget(self, table: PhysicalAddress) -> None:
+        self.calls.append(("forget", int(table)))
 
 
 class NoBoard(Board):

@@ -390,8 +390,9 @@ def told(machine: Machine, call: Callable[[], Any]) -> list[tuple[Any, ...]]:
 def test_a_map_is_published_tables_before_they_are_linked(small: Machine) -> None:
     table = small.create_pagetable()
     first = told(small, lambda: small.pagetable_map(table, 0, PAGE))
-    assert first == [("publish",), ("publish",)]
-    assert told(small, lambda: small.pagetable_map(table, PAGE, PAGE)) == [("publish",)]
+    assert first == [("order_tables",), ("publish_range", table, 0, PAGE - 1)]
+    second = told(small, lambda: small.pagetable_map(table, PAGE, PAGE))
+    assert second == [("publish_range", table, PAGE, 2 * PAGE - 1)]
 
 
 def test_an_unmap_is_retired_page_first_then_its_tables(small: Machine) -> None:
@@ -399,9 +400,10 @@ def test_an_unmap_is_retired_page_first_then_its_tables(small: Machine) -> None:
     small.pagetable_map(table, 5 * PAGE, PAGE)
     small.pagetable_map(table, 6 * PAGE, PAGE)
     first = told(small, lambda: small.pagetable_unmap(table, 5 * PAGE))
-    assert first == [("retire_page", 5 * PAGE)]
+    assert first == [("retire_page", table, 5 * PAGE)]
     last = told(small, lambda: small.pagetable_unmap(table, 6 * PAGE))
-    assert last == [("retire_page", 6 * PAGE), *[("retire_table", 6 * PAGE)] * 2]
+    tables = [("retire_range", table, 6 * PAGE, 6 * PAGE)] * 2
+    assert last == [("retire_page", table, 6 * PAGE), *tables]
 
 
 def test_a_split_is_break_before_make(small: Machine) -> None:
@@ -409,8 +411,9 @@ def test_a_split_is_break_before_make(small: Machine) -> None:
     table = small.create_pagetable()
     small.pagetable_map_linear(table, BLOCK, 2 * BLOCK)
     calls = told(small, lambda: small.pagetable_unmap(table, BLOCK))
-    split = [("publish",), ("retire_table", BLOCK), ("publish",)]
-    assert calls == [*split, ("retire_page", BLOCK)]
+    retired = ("retire_page", table, BLOCK)
+    split = [("order_tables",), retired, ("publish_range", table, BLOCK, BLOCK)]
+    assert calls == [*split, retired]
 
 
 # enable_pagetable, switch_pagetable -------------------------------------------------------------

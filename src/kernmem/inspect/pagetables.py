@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kernmem.language import u32, u64
+from kernmem.language import u32, usize
 from kernmem.machine.port import Machine, components
 from kernmem.memory.architecture import EntryFormat, Mapping
 
@@ -73,7 +73,6 @@ class _Walk:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.entries = entry_format(machine)
-        self.entry_size = self.entries.page_length >> self.entries.index_bits
         self.tables: list[int] = []
         self.problems: list[str] = []
 
@@ -83,11 +82,12 @@ class _Walk:
             return
         self.tables.append(table)
         entries = self.entries
-        words = self.machine.read_physical(table, entries.page_length)
+        size, count = entries.entry_length, int(entries.table_length(u32(level)))
+        words = self.machine.read_physical(table, size * count)
         shift = int(entries.shift(u32(level)))
-        for index in range(1 << entries.index_bits):
-            at = index * self.entry_size
-            entry = u64(int.from_bytes(words[at : at + self.entry_size], "little"))
+        for index in range(count):
+            at = index * size
+            entry = usize(int.from_bytes(words[at : at + size], "little"))
             if entry == 0 or not entries.is_valid(entry):
                 continue
             virtual = start + (index << shift)

@@ -56,30 +56,57 @@ class Fault(IntEnum):
 class EntryFormat(Component):
     """Page-table entries of one architecture and granule, as pure functions.
 
+    An entry is as wide as a pointer.  All tables but the root have a page of their own, if they
+    need it whole or not; the root has :meth:`root_pages` pages, aligned to its length.
+
     Attributes (build-time numbers):
+        entry_length: bytes of an entry.
         page_bits: bits of an address within a page.
-        page_length: bytes of a page, and of a table: ``1 << page_bits``.
+        page_length: bytes of a page: ``1 << page_bits``.
         levels: how many tables a walk goes through.
         index_bits: bits of the address that index one table.
-        address_bits: width of a virtual address that the root can translate.
+        root_index_bits: bits of the address that index the root, where they are more.
+        address_bits: the root translates the addresses of so many bits, from 0 up.
+        upper_half: whether it also translates as many just below the end of all addresses.
         physical_bits: width of a physical address that an entry can hold.
         block_levels: the highest level whose entries may be blocks (0: pages only).
+        mappings: the flags that :meth:`leaf` can express.
     """
 
     page_bits: int
     page_length: int
     levels: int
     index_bits: int
+    root_index_bits: int | None = None
     address_bits: int
+    upper_half: bool = False
     physical_bits: int
     block_levels: int
+    mappings: Mapping
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
-        self._load = image.memory.loader(8)
-        self._store = image.memory.storer(8)
+        self.entry_length = image.target.pointer_bytes
+        self._load = image.memory.loader(self.entry_length)
+        self._store = image.memory.storer(self.entry_length)
 
-    # Where entries lie: as most architectures have it, 8 bytes each, in tables of one page ------
+    @property
+    def root_pages(self) -> int:
+        """How many pages a root takes."""
+        length = self.entry_length << (self.root_index_bits or self.index_bits)
+        return -(-length // self.page_length)
+
+    @property
+    def last_virtual(self) -> int:
+        """The last address of the lower half."""
+        return (1 << self.address_bits) - 1
+
+    @property
+    def upper_start(self) -> int:
+        """The first address of the upper half, if there is one."""
+        return (1 << 8 * self.entry_length) - (1 << self.address_bits)
+
+    # Where entries lie --------------------------------------------------------------------------
 
     @kernel
     def shift(self, level: u32) -> u32:
@@ -87,59 +114,78 @@ class EntryFormat(Component):
         return level * self.index_bits + self.page_bits
 
     @kernel
-    def read(self, table: PhysicalAddress, index: usize) -> u64:
+    def read(self, table: PhysicalAddress, index: usize) -> usize:
         """The entry at ``index``; the table must be linearly addressable."""
-        return self.load_entry(linear(table) + index * 8)
+        return self.load_entry(linear(table) + index * self.entry_length)
 
     @kernel
-    def write(self, table: PhysicalAddress, index: usize, entry: u64) -> None:
+    def write(self, table: PhysicalAddress, index: usize, entry: usize) -> None:
         """Store an entry in one access, as the walker may read it at any time."""
-        self.store_entry(linear(table) + index * 8, entry)
+        self.store_entry(linear(table) + index * self.entry_length, entry)
 
-    @intrinsic(c="return *(volatile const uint64_t *)(uintptr_t)address;")
-    def load_entry(self, address: VirtualAddress) -> u64:
-        """Load 8 bytes in one access."""
-        return u64(self._load(int(address)))
+    @intrinsic(c="return *(volatile const uintptr_t *)(uintptr_t)address;")
+    def load_entry(self, address: VirtualAddress) -> usize:
+        """Load an entry in one access."""
+        return usize(self._load(int(address)))
 
-    @intrinsic(c="*(volatile uint64_t *)(uintptr_t)address = entry;")
-    def store_entry(self, address: VirtualAddress, entry: u64) -> None:
-        """Store 8 bytes in one access: the walker never sees half an entry."""
+    @intrinsic(c="*(volatile uintptr_t *)(uintptr_t)address = entry;")
+    def store_entry(self, address: VirtualAddress, entry: usize) -> None:
+        """Store an entry in one access: the walker never sees half of it."""
         self._store(int(address), int(entry))
+
+    @kernel
+    def table_length(self, level: u32) -> usize:
+        """How many entries a table of ``level`` has."""
+        if self.root_index_bits is not None and level == self.levels - 1:
+            return usize(1 << self.root_index_bits)
+        return usize(1 << self.index_bits)
+
+    @kernel
+    def index(self, virtual: VirtualAddress, level: u32) -> usize:
+        """Where the table of ``level`` holds the entry of ``virtual``."""
+        return (virtual >> self.shift(level)) % self.table_length(level)
+
+    @kernel
+    def translates(self, start: VirtualAddress, last: VirtualAddress) -> bool:
+        """Whether a root has entries for all addresses from ``start`` to ``last``."""
+        if self.upper_half and start >= self.upper_start:
+            return True
+        return last <= self.last_virtual
 
     # What their bits mean -----------------------------------------------------------------------
 
     @kernel
-    def is_valid(self, entry: u64) -> bool:
+    def is_valid(self, entry: usize) -> bool:
         """Whether a walk goes on from ``entry``, to a table or to memory."""
         raise NotImplementedError
 
     @kernel
-    def is_leaf(self, entry: u64, level: u32) -> bool:
+    def is_leaf(self, entry: usize, level: u32) -> bool:
         """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
         raise NotImplementedError
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
         """The entry that maps a page (level 0) or a block at ``physical``."""
         raise NotImplementedError
 
     @kernel
-    def table(self, physical: PhysicalAddress) -> u64:
+    def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
         raise NotImplementedError
 
     @kernel
-    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         """The physical address that a leaf of ``level`` maps."""
         raise NotImplementedError
 
     @kernel
-    def next_table(self, entry: u64) -> PhysicalAddress:
+    def next_table(self, entry: usize) -> PhysicalAddress:
         """The physical address of the table that a table entry leads to."""
         raise NotImplementedError
 
     @kernel
-    def mapping(self, entry: u64, level: u32) -> Mapping:
+    def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: the inverse of :meth:`leaf`."""
         raise NotImplementedError
 
@@ -147,15 +193,22 @@ class EntryFormat(Component):
 class Mmu(Component):
     """What must be done around a change of the page tables; the order is the caller's.
 
-    ======================  ==================================================================
-    the caller has          and calls
-    ======================  ==================================================================
-    made an entry valid     :meth:`publish`, before the first access through it
-    filled a new table      :meth:`publish`, before linking it
-    made a leaf invalid     :meth:`retire_page`, before it or its memory is used again
-    unlinked a table, or    :meth:`retire_table`, before the entry or the table is used again
-    broken up a block
-    ======================  ==================================================================
+    ==================================  ========================================================
+    the caller has                      and calls
+    ==================================  ========================================================
+    filled a new table                  :meth:`order_tables`, before linking it
+    made one leaf valid                 :meth:`publish_page`, before the first access through it
+    made several valid, or linked       :meth:`publish_range`, before the first access through
+    a table                             any
+    made one leaf invalid, or less      :meth:`retire_page`, before its entry or its memory is
+    permissive                          used again
+    changed several so, or unlinked     :meth:`retire_range`, before the entries, the memory or
+    a table                             the tables are used again
+    stopped using a root for good       :meth:`forget`, before its memory is used again
+    ==================================  ========================================================
+
+    ``table`` is the root that the change was made under, current or not.  Ranges go from
+    ``start`` to ``last``, the last byte: the end of all addresses has no number.
     """
 
     @kernel
@@ -165,22 +218,41 @@ class Mmu(Component):
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on; no translation of another table survives."""
+        """Translate by ``table`` from now on, and by nothing that another table said."""
         raise NotImplementedError
 
     @kernel
-    def publish(self) -> None:
-        """Make the entries written so far visible to the walker."""
+    def order_tables(self) -> None:
+        """Whoever sees an entry written from now on also sees those written so far."""
         raise NotImplementedError
 
     @kernel
-    def retire_page(self, address: VirtualAddress) -> None:
-        """Forget the leaf translation of ``address``, everywhere."""
+    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Let the walker see the new leaf of ``address``, in a table that was there already."""
         raise NotImplementedError
 
     @kernel
-    def retire_table(self, address: VirtualAddress) -> None:
-        """Forget every translation of ``address``, those of its upper levels too."""
+    def publish_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Let the walker see new leaves, and new tables that lead to them."""
+        raise NotImplementedError
+
+    @kernel
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, page or block, everywhere."""
+        raise NotImplementedError
+
+    @kernel
+    def retire_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Forget every translation in the range, and what led to its tables, everywhere."""
+        raise NotImplementedError
+
+    @kernel
+    def forget(self, table: PhysicalAddress) -> None:
+        """Forget whatever was remembered under the root ``table``, which is not current."""
         raise NotImplementedError
 
 

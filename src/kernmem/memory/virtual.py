@@ -26,7 +26,6 @@ from kernmem.language import (
     span,
     struct,
     u32,
-    u64,
     usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping, Mmu
@@ -68,8 +67,6 @@ class VirtualMemory(Component):
         self.page_length = entries.page_length
         self.root_level = entries.levels - 1
         self.block_levels = entries.block_levels
-        self.table_entries = 1 << entries.index_bits
-        self.last_virtual = (1 << entries.address_bits) - 1
         self.last_physical = (1 << entries.physical_bits) - 1
         self.info = self.static(VirtualMemInfo, "virtual_mem_info")
 
@@ -109,14 +106,15 @@ class VirtualMemory(Component):
                 level -= 1
             if table == pagetable:
                 break
-            self.entries.write(parent, place, u64(0))
+            self.entries.write(parent, place, usize(0))
             self.physical.free_physical_page(table)
+        self.mmu.forget(pagetable)
         self.physical.free_physical_page(pagetable)
 
     @kernel
     def _tables_end(self, table: PhysicalAddress, level: u32) -> usize:
         """The index after the last entry of ``table`` that leads to a table; 0 if none does."""
-        end = usize(self.table_entries)
+        end = self.entries.table_length(level)
         while end > 0:
             entry = self.entries.read(table, end - 1)
             if self.entries.is_valid(entry) and not self.entries.is_leaf(entry, level):
@@ -139,10 +137,11 @@ class VirtualMemory(Component):
         self.physical.require_addressable()
         if virtual % self.page_length != 0 or physical % self.page_length != 0:
             return PagetableStatus.MISALIGNED
-        if virtual > self.last_virtual or physical > self.last_physical:
+        last = virtual + (self.page_length - 1)
+        if not self.entries.translates(virtual, last) or physical > self.last_physical:
             return PagetableStatus.NOT_TRANSLATABLE
         status = self._map_leaf(pagetable, virtual, physical, mapping, u32(0))
-        self.mmu.publish()
+        self.mmu.publish_range(pagetable, virtual, last)
         return status
 
     @api
@@ -160,7 +159,9 @@ class VirtualMemory(Component):
         self.physical.require_addressable()
         if start % self.page_length != 0 or end % self.page_length != 0:
             return PagetableStatus.MISALIGNED
-        if start >= end or end - 1 > self.last_virtual or end - 1 > self.last_physical:
+        if start >= end or end - 1 > self.last_physical:
+            return PagetableStatus.NOT_TRANSLATABLE
+        if not self.entries.translates(start, end - 1):
             return PagetableStatus.NOT_TRANSLATABLE
         status = PagetableStatus.OK
         address = start
@@ -173,7 +174,7 @@ class VirtualMemory(Component):
         if status != PagetableStatus.OK:
             while address > start:
                 address -= self._unmap_leaf(pagetable, address - self.page_length)
-        self.mmu.publish()
+        self.mmu.publish_range(pagetable, start, end - 1)
         return status
 
     @kernel
@@ -200,11 +201,11 @@ class VirtualMemory(Component):
         self.physical.require_addressable()
         if virtual % self.page_length != 0:
             return PagetableStatus.MISALIGNED
-        if virtual > self.last_virtual:
+        if not self.entries.translates(virtual, virtual):
             return PagetableStatus.NOT_TRANSLATABLE
         level = self._leaf_level(pagetable, virtual)
         table = self._table_at(pagetable, virtual, level)
-        if not self.entries.is_valid(self.entries.read(table, self._index(virtual, level))):
+        if not self.entries.is_valid(self.entries.read(table, self.entries.index(virtual, level))):
             return PagetableStatus.NOT_MAPPED
         if self.physical.info.free_pages_count < usize(level):
             return PagetableStatus.OUT_OF_MEMORY
@@ -224,11 +225,11 @@ class VirtualMemory(Component):
         Physical address 0 cannot be told from None, in C or here.
         """
         self.physical.require_addressable()
-        if virtual > self.last_virtual:
+        if not self.entries.translates(virtual, virtual):
             return None
         level = self._leaf_level(pagetable, virtual)
         table = self._table_at(pagetable, virtual, level)
-        entry = self.entries.read(table, self._index(virtual, level))
+        entry = self.entries.read(table, self.entries.index(virtual, level))
         if not self.entries.is_valid(entry):
             return None
         offset = virtual % (usize(1) << self.entries.shift(level))
@@ -238,17 +239,12 @@ class VirtualMemory(Component):
     # The walk -------------------------------------------------------------------------------
 
     @kernel
-    def _index(self, virtual: VirtualAddress, level: u32) -> usize:
-        """Where the table of ``level`` holds the entry of ``virtual``."""
-        return (virtual >> self.entries.shift(level)) % self.table_entries
-
-    @kernel
     def _leaf_level(self, pagetable: PhysicalAddress, virtual: VirtualAddress) -> u32:
         """The level at which a walk for ``virtual`` ends: at a leaf, or at an invalid entry."""
         table = pagetable
         level = u32(self.root_level)
         while level > 0:
-            entry = self.entries.read(table, self._index(virtual, level))
+            entry = self.entries.read(table, self.entries.index(virtual, level))
             if not self.entries.is_valid(entry) or self.entries.is_leaf(entry, level):
                 break
             table = self.entries.next_table(entry)
@@ -263,7 +259,9 @@ class VirtualMemory(Component):
         table = pagetable
         above = u32(self.root_level)
         while above > level:
-            table = self.entries.next_table(self.entries.read(table, self._index(virtual, above)))
+            table = self.entries.next_table(
+                self.entries.read(table, self.entries.index(virtual, above))
+            )
             above -= 1
         return table
 
@@ -285,7 +283,7 @@ class VirtualMemory(Component):
         if level < leaf_level:
             return PagetableStatus.ALREADY_MAPPED
         place = self._table_at(pagetable, virtual, level)
-        if self.entries.is_valid(self.entries.read(place, self._index(virtual, level))):
+        if self.entries.is_valid(self.entries.read(place, self.entries.index(virtual, level))):
             return PagetableStatus.ALREADY_MAPPED
         if self.physical.info.free_pages_count < usize(level - leaf_level):
             return PagetableStatus.OUT_OF_MEMORY
@@ -296,13 +294,15 @@ class VirtualMemory(Component):
             below = level - 1
             while below > leaf_level:
                 under = self._new_table()
-                self.entries.write(table, self._index(virtual, below), self.entries.table(under))
+                self.entries.write(
+                    table, self.entries.index(virtual, below), self.entries.table(under)
+                )
                 table = under
                 below -= 1
-            self.entries.write(table, self._index(virtual, below), entry)
+            self.entries.write(table, self.entries.index(virtual, below), entry)
             entry = self.entries.table(top)
-            self.mmu.publish()
-        self.entries.write(place, self._index(virtual, level), entry)
+            self.mmu.order_tables()
+        self.entries.write(place, self.entries.index(virtual, level), entry)
         return PagetableStatus.OK
 
     @kernel
@@ -322,21 +322,21 @@ class VirtualMemory(Component):
         level = self._leaf_level(pagetable, virtual)
         length = usize(1) << self.entries.shift(level)
         table = self._table_at(pagetable, virtual, level)
-        self.entries.write(table, self._index(virtual, level), u64(0))
-        self.mmu.retire_page(virtual)
-        while level < self.root_level and self._is_empty(table):
+        self.entries.write(table, self.entries.index(virtual, level), usize(0))
+        self.mmu.retire_page(pagetable, virtual)
+        while level < self.root_level and self._is_empty(table, level):
             level += 1
             parent = self._table_at(pagetable, virtual, level)
-            self.entries.write(parent, self._index(virtual, level), u64(0))
-            self.mmu.retire_table(virtual)
+            self.entries.write(parent, self.entries.index(virtual, level), usize(0))
+            self.mmu.retire_range(pagetable, virtual, virtual)
             self.physical.free_physical_page(table)
             table = parent
         return length
 
     @kernel
-    def _is_empty(self, table: PhysicalAddress) -> bool:
+    def _is_empty(self, table: PhysicalAddress, level: u32) -> bool:
         """Whether no entry of ``table`` is valid."""
-        for index in span(usize(0), usize(self.table_entries)):
+        for index in span(usize(0), self.entries.table_length(level)):
             if self.entries.is_valid(self.entries.read(table, index)):
                 return False
         return True
@@ -354,7 +354,7 @@ class VirtualMemory(Component):
         The old entry is broken before the new one is made; in between the block is not mapped,
         so it must not be what the kernel, working on ``table``, stands on.
         """
-        index = self._index(virtual, level)
+        index = self.entries.index(virtual, level)
         block = self.entries.read(table, index)
         if self.info.current_pagetable == pagetable:
             bits = self.entries.shift(level)
@@ -364,14 +364,14 @@ class VirtualMemory(Component):
         mapping = self.entries.mapping(block, level)
         part = usize(1) << self.entries.shift(level - 1)
         parts = self._new_table()
-        for number in span(usize(0), usize(self.table_entries)):
+        for number in span(usize(0), self.entries.table_length(level - 1)):
             leaf = self.entries.leaf(frame + number * part, mapping, level - 1)
             self.entries.write(parts, number, leaf)
-        self.mmu.publish()
-        self.entries.write(table, index, u64(0))
-        self.mmu.retire_table(virtual)
+        self.mmu.order_tables()
+        self.entries.write(table, index, usize(0))
+        self.mmu.retire_page(pagetable, virtual)
         self.entries.write(table, index, self.entries.table(parts))
-        self.mmu.publish()
+        self.mmu.publish_range(pagetable, virtual, virtual)
 
     # The MMU --------------------------------------------------------------------------------
 

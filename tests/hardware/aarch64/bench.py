@@ -13,7 +13,6 @@ from kernmem.language import (
     PhysicalAddress,
     VirtualAddress,
     u32,
-    u64,
     usize,
 )
 from kernmem.machine.model import Model
@@ -97,7 +96,7 @@ class Bench:
 
     def store(self, table: int, index: int, entry: int) -> None:
         """Store an entry, and nothing more."""
-        self.hardware.format.write(PhysicalAddress(table), usize(index), u64(entry))
+        self.hardware.format.write(PhysicalAddress(table), usize(index), usize(entry))
 
     def set(self, number: int, entry: int) -> None:
         """Store the entry of a page, and nothing more."""
@@ -117,12 +116,25 @@ class Bench:
     def map(self, number: int, frame: int, bits: int = NORMAL_PAGE) -> None:
         """Map a page correctly."""
         self.set(number, self.page(frame, bits))
-        self.mmu.publish()
+        self.mmu.publish_page(self.root, VirtualAddress(self.virtual(number)))
 
     def unmap(self, number: int) -> None:
         """Unmap a page correctly."""
         self.set(number, 0)
-        self.mmu.retire_page(VirtualAddress(self.virtual(number)))
+        self.mmu.retire_page(self.root, VirtualAddress(self.virtual(number)))
+
+    @property
+    def root(self) -> PhysicalAddress:
+        """The root of all the pages."""
+        return PhysicalAddress(ROOT)
+
+    def publish(self) -> None:
+        """Let the walker see new entries, of tables too."""
+        self.mmu.publish_range(self.root, VirtualAddress(PAGES), VirtualAddress(PAGES))
+
+    def retire_range(self, address: int) -> None:
+        """Forget what was known of an address, tables too."""
+        self.mmu.retire_range(self.root, VirtualAddress(address), VirtualAddress(address))
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""

@@ -214,7 +214,7 @@ def test_tighten_a_permission(bench: Bench) -> None:
     assert bench.read(0) == 1  # reading is the same under both
     with Broken("STALE_TRANSLATION"):
         bench.model.store(bench.virtual(0), 5)
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
     with pytest.raises(PageFault, match="permission fault, level 3") as caught:
         bench.model.store(bench.virtual(0), 5)
     assert caught.value.syndrome == 0x9600_004F
@@ -228,7 +228,7 @@ def test_loosen_a_permission(bench: Bench) -> None:
     bench.do("dsb ishst", "isb")
     with Broken("STALE_TRANSLATION"):
         bench.model.store(bench.virtual(0), 5)
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
     bench.model.store(bench.virtual(0), 5)
 
 
@@ -255,10 +255,10 @@ def test_global_entries(bench: Bench) -> None:
     with Broken("INVALIDATE_MISSED") as broken:
         bench.read(0)
     assert "the old value is global" in broken.text
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
     bench.map(0, 1, NORMAL_PAGE & ~NOT_GLOBAL)
     bench.set(0, bench.page(1))
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
     assert bench.read(0) == 1
 
 
@@ -268,9 +268,9 @@ def test_global_entries(bench: Bench) -> None:
 def test_link_a_filled_table(bench: Bench) -> None:
     """Fill, DSB, link, DSB, ISB."""
     bench.store(SPARE, 3, bench.page(1))
-    bench.mmu.publish()
+    bench.publish()
     bench.store(ROOT, PAGES // BLOCK + 1, bench.link(SPARE))
-    bench.mmu.publish()
+    bench.publish()
     assert bench.model.load(PAGES + BLOCK + 3 * PAGE) == 1
 
 
@@ -285,9 +285,9 @@ def test_link_a_table_before_its_contents_are_visible(bench: Bench) -> None:
 def test_every_store_to_a_linked_table_counts(bench: Bench) -> None:
     """A page that becomes a table is watched from then on, also through remembered addresses."""
     bench.store(SPARE, 3, 0)
-    bench.mmu.publish()
+    bench.publish()
     bench.store(ROOT, PAGES // BLOCK + 1, bench.link(SPARE))
-    bench.mmu.publish()
+    bench.publish()
     bench.store(SPARE, 3, bench.page(1))
     with Broken("NEW_NOT_VISIBLE"):
         bench.model.load(PAGES + BLOCK + 3 * PAGE)
@@ -296,7 +296,7 @@ def test_every_store_to_a_linked_table_counts(bench: Bench) -> None:
 def test_free_an_empty_table(bench: Bench) -> None:
     """Unlink, retire the table, then the page can be anything."""
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_table(VirtualAddress(PAGES))
+    bench.retire_range(VirtualAddress(PAGES))
     bench.store(TABLE, 0, 0xDEAD_BEEF)
     with pytest.raises(PageFault, match="level 2"):
         bench.read(0)
@@ -327,11 +327,11 @@ def test_a_table_with_leaves_needs_a_tlbi_for_each(bench: Bench) -> None:
     bench.map(0, 1)
     bench.map(5, 2)
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_table(VirtualAddress(bench.virtual(0)))
+    bench.retire_range(VirtualAddress(bench.virtual(0)))
     with Broken("INVALIDATE_MISSED") as broken:
         bench.read(5)
     assert "1 left, the first 0x2000050000" in broken.text
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(5)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)))
     with pytest.raises(PageFault, match="level 2"):
         bench.read(5)
 
@@ -340,8 +340,8 @@ def test_a_leaf_comes_back_through_a_cached_walk(bench: Bench) -> None:
     """Invalidating the leaf first, then the walk to it, leaves a gap between the two."""
     bench.map(5, 2)
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(5)))
-    bench.mmu.retire_table(VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)))
+    bench.retire_range(VirtualAddress(bench.virtual(0)))
     with Broken("INVALIDATE_MISSED") as broken:
         bench.read(5)
     assert "after the walk to it is dropped" in broken.text
@@ -363,18 +363,18 @@ def test_block_to_table(bench: Bench) -> None:
     """Never live; with break-before-make it is right."""
     index = PAGES // BLOCK + 2
     bench.store(ROOT, index, bench.block(0x10_0000_0000))
-    bench.mmu.publish()
+    bench.publish()
     bench.store(SPARE, 0x501, bench.page(1))
-    bench.mmu.publish()
+    bench.publish()
     address = PAGES + 2 * BLOCK + 0x501 * PAGE
     assert bench.model.load(address) == 1
     with Broken("BBM_REQUIRED") as broken:
         bench.store(ROOT, index, bench.link(SPARE))
     assert "a table and a leaf change places" in broken.text
     bench.store(ROOT, index, 0)
-    bench.mmu.retire_table(VirtualAddress(PAGES + 2 * BLOCK))
+    bench.retire_range(VirtualAddress(PAGES + 2 * BLOCK))
     bench.store(ROOT, index, bench.link(SPARE))
-    bench.mmu.publish()
+    bench.publish()
     assert bench.model.load(address) == 1
 
 
@@ -383,7 +383,7 @@ def test_table_to_block_must_drop_the_walk(bench: Bench) -> None:
     bench.map(0, 1)
     bench.unmap(0)
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_page(VirtualAddress(PAGES))
+    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES))
     with Broken("BBM_MAKE_BEFORE_CLEAN") as broken:
         bench.store(ROOT, PAGES // BLOCK, bench.block(0x10_0000_0000))
     assert "use the operation without L" in broken.text

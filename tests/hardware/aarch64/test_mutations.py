@@ -99,13 +99,13 @@ def workload(mmu_class: type[Aarch64Mmu]) -> None:
     bench.map(0, 1)
     assert bench.read(0) == 1
     bench.store(SPARE, 0, bench.page(2))
-    bench.mmu.publish()
+    bench.mmu.order_tables()
     bench.store(ROOT, PAGES // BLOCK + 1, bench.link(SPARE))
-    bench.mmu.publish()
+    bench.publish()
     assert bench.model.load(PAGES + BLOCK) == 2
     # retire_page: permissions, break before make, unmap.
     bench.set(0, bench.page(1, NORMAL_PAGE | READ_ONLY))
-    bench.mmu.retire_page(page)
+    bench.mmu.retire_page(bench.root, page)
     with pytest.raises(PageFault):
         bench.model.store(int(page), 1)
     bench.unmap(0)
@@ -113,21 +113,31 @@ def workload(mmu_class: type[Aarch64Mmu]) -> None:
         bench.read(0)
     bench.map(0, 3)
     assert bench.read(0) == 3
-    # retire_table: a table is unlinked, its page reused, its entry filled anew.
+    # retire_range: of many pages, as of few.
+    for number in range(2, 8):
+        bench.map(number, number)
+        assert bench.read(number) == number
+    for number in range(2, 8):
+        bench.set(number, 0)
+    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(63)))
+    for number in range(2, 8):
+        with pytest.raises(PageFault):
+            bench.read(number)
+    # retire_range: a table is unlinked, its page reused, its entry filled anew.
     bench.unmap(0)
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_table(page)
+    bench.retire_range(page)
     with pytest.raises(PageFault):
         bench.read(0)
     bench.store(TABLE, 0, 0x1234_5678)
     bench.store(TABLE, 0, bench.page(4))
-    bench.mmu.publish()
+    bench.mmu.order_tables()
     bench.store(ROOT, PAGES // BLOCK, bench.link(TABLE))
-    bench.mmu.publish()
+    bench.publish()
     assert bench.read(0) == 4
     # switch: more often than there are ASIDs, which each root gets in turn.
     bench.store(OTHER_ROOT, PAGES // BLOCK + 1, 0)
-    bench.mmu.publish()
+    bench.publish()
     for _ in range(300):
         bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
         with pytest.raises(PageFault):

@@ -46,7 +46,7 @@ def test_change_the_tables_of_another_space(bench: Bench) -> None:
     """Under another ASID nothing of them is in the TLB; they must only be visible."""
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     bench.set(0, bench.page(1))
-    bench.mmu.publish()
+    bench.publish()
     bench.mmu.switch(PhysicalAddress(ROOT))
     assert bench.read(0) == 1
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
@@ -81,7 +81,7 @@ def test_back_to_an_asid(bench: Bench) -> None:
     """The same root, its tables untouched: fine.  Touched: what is cached is out of date."""
     bench.do(ttbr(OTHER_ROOT, 1), "isb", ttbr(ROOT, 0), "isb", ttbr(OTHER_ROOT, 1), "isb")
     bench.set(0, bench.page(1))
-    bench.mmu.publish()
+    bench.publish()
     with Broken("ASID_ALIAS") as broken:
         bench.do(ttbr(ROOT, 0))
     assert "0x1002000000 was stored to" in broken.text

@@ -8,7 +8,7 @@ from typing import Any
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.riscv_virt import PROGRAM, RISCV_VIRT
-from kernmem.language import Component, Image, PhysicalAddress, u64, usize
+from kernmem.language import Component, Image, PhysicalAddress, VirtualAddress, usize
 from kernmem.machine.model import Model
 from kernmem.memory.architecture import Hardware
 
@@ -92,7 +92,7 @@ class Bench:
 
     def store(self, table: int, index: int, value: int) -> None:
         """Store an entry, and nothing more."""
-        self.hardware.format.write(PhysicalAddress(table), usize(index), u64(value))
+        self.hardware.format.write(PhysicalAddress(table), usize(index), usize(value))
 
     def set(self, number: int, frame: int, flags: int = FULL) -> None:
         """Store the entry of a page, and nothing more."""
@@ -108,6 +108,19 @@ class Bench:
         self.simulated.execute(
             f"sfence.vma {rs1}, {'zero' if every_space else 'asid'}", address or 0
         )
+
+    @property
+    def root(self) -> PhysicalAddress:
+        """The root of all the pages."""
+        return PhysicalAddress(ROOT)
+
+    def publish(self) -> None:
+        """Let the walker see new entries, of tables too."""
+        self.mmu.publish_range(self.root, VirtualAddress(PAGES), VirtualAddress(PAGES))
+
+    def retire_range(self, address: int) -> None:
+        """Forget what was known of an address, tables too."""
+        self.mmu.retire_range(self.root, VirtualAddress(address), VirtualAddress(address))
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""

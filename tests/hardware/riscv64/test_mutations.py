@@ -44,14 +44,16 @@ MUTATIONS = [
     ("switch", SPACE, "pass"),
     ("switch", SPACE, "self.cpu.sfence_page(VirtualAddress(0))"),
     ("switch", f"{SATP}\n        {SPACE}", f"{SPACE}\n        {SATP}"),
-    ("publish", ALL, "pass"),
-    ("publish", ALL, SPACE),
-    ("publish", ALL, f"self.cpu.sfence_page(VirtualAddress({PAGES:#x}))"),
+    ("publish_page", PAGE, "pass"),
+    ("publish_page", PAGE, SPACE),
+    ("publish_range", ALL, "pass"),
+    ("publish_range", ALL, SPACE),
+    ("publish_range", ALL, "self.cpu.sfence_page(start)"),
     ("retire_page", PAGE, "pass"),
     ("retire_page", PAGE, SPACE),
-    ("retire_table", ALL, "pass"),
-    ("retire_table", ALL, SPACE),
-    ("retire_table", ALL, PAGE),
+    ("retire_range", ALL, "pass"),
+    ("retire_range", ALL, SPACE),
+    ("retire_range", ALL, "self.cpu.sfence_page(start)"),
 ]
 """A method, an instruction in it, and what takes its place."""
 
@@ -80,39 +82,39 @@ def workload(mmu_class: type[Riscv64Mmu]) -> None:
     # publish: a new entry is used, also a global one; a new table is linked and used.
     for number, flags in ((0, FULL), (1, FULL | G)):
         bench.set(number, number + 1, flags)
-        bench.mmu.publish()
+        bench.mmu.publish_page(bench.root, VirtualAddress(bench.virtual(number)))
         assert bench.read(number) == number + 1
     bench.store(SPARE, 0, entry(bench.frame(2), FULL))
     bench.store(MIDDLE, 1, entry(SPARE, V))
-    bench.mmu.publish()
+    bench.publish()
     assert bench.model.load(PAGES + 0x20_0000) == 2
     # retire_page: permissions, unmap; a global one.
     bench.set(0, 1, V | R | A | D)
-    bench.mmu.retire_page(page)
+    bench.mmu.retire_page(bench.root, page)
     with pytest.raises(PageFault):
         bench.write(0)
     for number in (0, 1):
         bench.clear(number)
-        bench.mmu.retire_page(VirtualAddress(bench.virtual(number)))
+        bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(number)))
         with pytest.raises(PageFault):
             bench.read(number)
-    # retire_table: a table is unlinked, its page reused, its entry filled anew.
+    # retire_range: a table is unlinked, its page reused, its entry filled anew.
     bench.clear(7)
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(7)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(7)))
     bench.store(MIDDLE, 0, 0)
-    bench.mmu.retire_table(page)
+    bench.retire_range(page)
     with pytest.raises(PageFault):
         bench.read(0)
     bench.store(TABLE, 0, entry(bench.frame(4), FULL))
     bench.store(MIDDLE, 0, entry(TABLE, V | G))
-    bench.mmu.publish()
+    bench.publish()
     assert bench.read(0) == 4
     # switch: back and forth between spaces that differ.
     bench.store(MIDDLE, 0, 0)
-    bench.mmu.retire_table(page)
+    bench.retire_range(page)
     bench.store(TABLE, 0, entry(bench.frame(5), FULL))
     bench.store(MIDDLE, 0, entry(TABLE, V))
-    bench.mmu.publish()
+    bench.publish()
     for _ in range(2):
         bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
         with pytest.raises(PageFault):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernmem.hardware.x86_64.entry import LongMode
-from kernmem.language import Image, PhysicalAddress, Target, u32, u64
+from kernmem.language import Image, PhysicalAddress, Target, u32, usize
 from kernmem.memory.architecture import Mapping
 
 IMAGE = Image(Target("x86_64", 8))
@@ -71,16 +71,16 @@ def test_the_geometry(levels: int, address_bits: int, shifts: list[int]) -> None
 
 def test_the_pat_bit_is_no_address_and_no_table() -> None:
     """Bit 7 of a page, bit 12 of a block (4.9.2)."""
-    assert FORMAT.is_leaf(u64(0x1000 | 0xE3), u32(0))
-    assert FORMAT.frame(u64(0x1000 | 0xE3), u32(0)) == PhysicalAddress(0x1000)
-    assert FORMAT.frame(u64(0x20_0000 | 1 << 12 | 0xE3), u32(1)) == PhysicalAddress(0x20_0000)
-    assert FORMAT.frame(u64(0x4000_0000 | 1 << 12 | 0xE3), u32(2)) == PhysicalAddress(0x4000_0000)
+    assert FORMAT.is_leaf(usize(0x1000 | 0xE3), u32(0))
+    assert FORMAT.frame(usize(0x1000 | 0xE3), u32(0)) == PhysicalAddress(0x1000)
+    assert FORMAT.frame(usize(0x20_0000 | 1 << 12 | 0xE3), u32(1)) == PhysicalAddress(0x20_0000)
+    assert FORMAT.frame(usize(0x4000_0000 | 1 << 12 | 0xE3), u32(2)) == PhysicalAddress(0x4000_0000)
 
 
 def test_not_present_is_not_valid_whatever_else() -> None:
     """Bit 0 alone decides."""
-    assert not FORMAT.is_valid(u64((1 << 64) - 2))
-    assert FORMAT.is_valid(u64(1))
+    assert not FORMAT.is_valid(usize((1 << 64) - 2))
+    assert FORMAT.is_valid(usize(1))
 
 
 @given(
@@ -110,7 +110,7 @@ def test_mapping_is_the_inverse_of_leaf(
     if device:
         mapping |= Mapping.DEVICE
     entry = FORMAT.leaf(physical, mapping, u32(level))
-    marked = entry | u64(ignored << 9 | software << 52)
+    marked = entry | usize(ignored << 9 | software << 52)
     assert FORMAT.is_valid(marked)
     assert FORMAT.is_leaf(marked, u32(level))
     assert FORMAT.frame(marked, u32(level)) == physical

@@ -278,7 +278,7 @@ def test_a_stale_global_page_survives_a_switch(bench: Bench) -> None:
     bench.mmu.switch(PhysicalAddress(ROOT))
     with broken("STALE_TRANSLATION"):
         bench.read(0)
-    bench.mmu.retire_page(VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
     with faults(0):
         bench.read(0)
 

@@ -100,18 +100,27 @@ def workload(mmu_class: type[X86Mmu]) -> None:
     refused(bench, bench.virtual(1), 1)
     # retire_page: permissions, another frame, unmap.
     bench.set(0, bench.page(1, KERNEL_PAGE & ~WRITABLE))
-    bench.mmu.retire_page(page)
+    bench.mmu.retire_page(bench.root, page)
     refused(bench, int(page), 1)
     bench.unmap(0)
     refused(bench, int(page))
-    # retire_table: an empty table is unlinked, its page used for something else.
+    # retire_range: of many pages, as of few.
+    for number in range(2, 8):
+        bench.map(number, number)
+        assert bench.read(number) == number
+    for number in range(2, 8):
+        bench.set(number, 0)
+    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(63)))
+    for number in range(2, 8):
+        refused(bench, bench.virtual(number))
+    # retire_range: an empty table is unlinked, its page used for something else.
     bench.unmap(1)
     bench.store(DIRECTORY, 0, 0)
-    bench.mmu.retire_table(page)
+    bench.retire_range(page)
     bench.store(TABLE, 0, 0x1234_5678)
     bench.store(TABLE, 0, bench.page(4))
     bench.store(DIRECTORY, 1, TABLE | LINK)
-    bench.mmu.publish()
+    bench.publish()
     assert bench.model.load(PAGES + BLOCK) == 4
     # switch: nothing of the other table is left.
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))

@@ -85,6 +85,14 @@ class Instructions(Component):
         """Invalidate all translations of this core."""
         self._execute("tlbi vmalle1")
 
+    @intrinsic(
+        aarch64='__asm__ volatile("tlbi vmalle1is" ::: "memory");',
+        host="kernmem_host_invalidate_all();",
+    )
+    def tlbi_vmalle1is(self) -> None:
+        """Invalidate all translations, on all cores."""
+        self._execute("tlbi vmalle1is")
+
     @intrinsic(**_invalidate("vaale1is"))
     def tlbi_vaale1is(self, address: VirtualAddress) -> None:
         """Invalidate the last level of a translation, under every ASID, on all cores."""

@@ -29,6 +29,9 @@ MMU_ON = 1 << 0  # M
 DATA_CACHE_ON = 1 << 2  # C
 INSTRUCTION_CACHE_ON = 1 << 12  # I
 
+INVALIDATIONS = 32
+"""Up to so many pages are invalidated one by one."""
+
 ASIDS = 256  # 8 bits, which every implementation has (TCR_EL1.AS = 0)
 HALF = ASIDS // 2
 
@@ -64,6 +67,8 @@ class Aarch64Mmu(Mmu):
         super().__init__(image)
         self.cpu = cpu
         self.tcr = tcr(entries)
+        self.page_length = entries.page_length
+        self.by_page = INVALIDATIONS * entries.page_length
         self.info = self.static(MmuInfo, "mmu_info")
 
     @kernel
@@ -102,8 +107,17 @@ class Aarch64Mmu(Mmu):
         self.cpu.isb()
 
     @kernel
-    def publish(self) -> None:
-        """Make the entries written so far visible to the walker.
+    def order_tables(self) -> None:
+        """Whoever sees an entry written from now on also sees those written so far.
+
+        A walker observes stores as other processors do: a barrier for stores orders them
+        (B2.3.12).
+        """
+        self.cpu.dsb_ishst()
+
+    @kernel
+    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Let the walker see the new leaf of ``address``, in a table that was there already.
 
         A walk is sure to see a store only after DSB and ISB (G5.9.1); an entry that was
         invalid is never cached (D8.16.1, R_XCLRD), so nothing needs invalidation.
@@ -112,12 +126,21 @@ class Aarch64Mmu(Mmu):
         self.cpu.isb()
 
     @kernel
-    def retire_page(self, address: VirtualAddress) -> None:
-        """Forget the leaf translation of ``address``, everywhere.
+    def publish_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Let the walker see new leaves, and new tables that lead to them: as for a page."""
+        self.cpu.dsb_ishst()
+        self.cpu.isb()
+
+    @kernel
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, page or block, everywhere.
 
         The middle of break-before-make (D8.17.1, R_DDMVT; K11.5.3): the cleared entry is
         visible before the TLB is told to drop the old one, and the TLB is done, which takes
-        a DSB for loads and stores (D8.17.5), before anything goes on.
+        a DSB for loads and stores (D8.17.5), before anything goes on.  The operation is for
+        every ASID, as that of ``table`` may have been any.
         """
         self.cpu.dsb_ishst()
         self.cpu.tlbi_vaale1is(address)
@@ -125,13 +148,27 @@ class Aarch64Mmu(Mmu):
         self.cpu.isb()
 
     @kernel
-    def retire_table(self, address: VirtualAddress) -> None:
-        """Forget every translation of ``address``, those of its upper levels too.
+    def retire_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Forget every translation in the range, and what led to its tables, everywhere.
 
         As :meth:`retire_page`, but the operation without L also drops entries that lead to
-        tables (D8.17.5.4).
+        tables (D8.17.5.4).  Of many pages, all that the TLB holds goes at once.
         """
         self.cpu.dsb_ishst()
-        self.cpu.tlbi_vaae1is(address)
+        if last - start < self.by_page:
+            address = start
+            while True:
+                self.cpu.tlbi_vaae1is(address)
+                if last - address < self.page_length:
+                    break
+                address += self.page_length
+        else:
+            self.cpu.tlbi_vmalle1is()
         self.cpu.dsb_ish()
         self.cpu.isb()
+
+    @kernel
+    def forget(self, table: PhysicalAddress) -> None:
+        """Nothing: the ASID that ``table`` had is not used again before it is invalidated."""

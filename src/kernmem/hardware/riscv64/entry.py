@@ -31,7 +31,7 @@ from kernmem.language import (
     PhysicalAddress,
     kernel,
     u32,
-    u64,
+    usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping
 
@@ -83,23 +83,23 @@ class PagedEntries(EntryFormat):
         self.block_levels = highest
 
     @kernel
-    def is_valid(self, entry: u64) -> bool:
+    def is_valid(self, entry: usize) -> bool:
         """Whether a walk goes on from ``entry``, to a table or to memory."""
         return entry & VALID != 0
 
     @kernel
-    def is_leaf(self, entry: u64, level: u32) -> bool:
+    def is_leaf(self, entry: usize, level: u32) -> bool:
         """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
         return entry & (READ | WRITE | EXECUTE) != 0
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
         """The entry that maps a page (level 0) or a block at ``physical``.
 
         What user code has access to, the kernel never executes, whatever X says, and loads and
         stores only while sstatus.SUM is 1 (Priv, "Supervisor Status Register"; ``mmu.py``).
         """
-        entry = u64(physical) >> PAGE_BITS << PPN_SHIFT | (VALID | READ | ACCESSED | DIRTY)
+        entry = usize(physical) >> PAGE_BITS << PPN_SHIFT | (VALID | READ | ACCESSED | DIRTY)
         if Mapping.USER_READ_ONLY in mapping:
             entry = entry | USER
         elif Mapping.USER_READ_WRITE in mapping:
@@ -113,23 +113,23 @@ class PagedEntries(EntryFormat):
         return entry
 
     @kernel
-    def table(self, physical: PhysicalAddress) -> u64:
+    def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
-        return u64(physical) >> PAGE_BITS << PPN_SHIFT | VALID
+        return usize(physical) >> PAGE_BITS << PPN_SHIFT | VALID
 
     @kernel
-    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         """The physical address that a leaf of ``level`` maps."""
         shift = self.shift(level)
         return PhysicalAddress((entry & PPN_MASK) << (PAGE_BITS - PPN_SHIFT) >> shift << shift)
 
     @kernel
-    def next_table(self, entry: u64) -> PhysicalAddress:
+    def next_table(self, entry: usize) -> PhysicalAddress:
         """The physical address of the table that a table entry leads to."""
         return PhysicalAddress((entry & PPN_MASK) << (PAGE_BITS - PPN_SHIFT))
 
     @kernel
-    def mapping(self, entry: u64, level: u32) -> Mapping:
+    def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
 
         A device leaf is reported as NO_EXECUTE too, which it always is.

@@ -69,23 +69,47 @@ class Riscv64Mmu(Mmu):
         return u64(table) >> PAGE_BITS | self.mode
 
     @kernel
-    def publish(self) -> None:
-        """Make the entries written so far visible to the walker.
+    def order_tables(self) -> None:
+        """Whoever sees an entry written from now on also sees those written so far.
 
-        The invalid entries that they replace may be cached; and any of them may lead to a table,
-        so the fence cannot be one for a single address.
+        The fence that publishes the link orders all stores before it, so on one hart there is
+        nothing more to do than to keep the compiler from moving them after it, which
+        ``volatile`` does.
         """
-        self.cpu.sfence_all()
 
     @kernel
-    def retire_page(self, address: VirtualAddress) -> None:
-        """Forget the leaf translation of ``address``, under every ASID, global or not."""
+    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Let the walker see the new leaf of ``address``, in a table that was there already.
+
+        The invalid entry that it replaces may be cached.
+        """
         self.cpu.sfence_page(address)
 
     @kernel
-    def retire_table(self, address: VirtualAddress) -> None:
-        """Forget every translation of ``address``, those of its upper levels too.
+    def publish_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Let the walker see new leaves, and new tables that lead to them.
 
         A fence for one address would leave the entries that lead to tables.
         """
         self.cpu.sfence_all()
+
+    @kernel
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, under every ASID, global or not."""
+        self.cpu.sfence_page(address)
+
+    @kernel
+    def retire_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Forget every translation in the range, and what led to its tables, everywhere.
+
+        A fence for one address would leave the entries that lead to tables.
+        """
+        self.cpu.sfence_all()
+
+    @kernel
+    def forget(self, table: PhysicalAddress) -> None:
+        """Nothing: the switch away from ``table`` forgot it."""

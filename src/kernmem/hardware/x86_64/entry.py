@@ -30,7 +30,7 @@ from kernmem.language import (
     PhysicalAddress,
     kernel,
     u32,
-    u64,
+    usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping
 
@@ -81,23 +81,23 @@ class LongMode(EntryFormat):
         self.address_mask = (1 << 52) - self.page_length
 
     @kernel
-    def is_valid(self, entry: u64) -> bool:
+    def is_valid(self, entry: usize) -> bool:
         """Whether a walk goes on from ``entry``, to a table or to memory."""
         return entry & PRESENT != 0
 
     @kernel
-    def is_leaf(self, entry: u64, level: u32) -> bool:
+    def is_leaf(self, entry: usize, level: u32) -> bool:
         """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
         return level == 0 or entry & BLOCK != 0
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
         """The entry that maps a page (level 0) or a block at ``physical``.
 
         Device memory is never executable: a speculative fetch could disturb a device.  User
         code never executes a kernel page; the kernel may execute what user code can.
         """
-        entry = u64(physical) | (PRESENT | ACCESSED | DIRTY)
+        entry = usize(physical) | (PRESENT | ACCESSED | DIRTY)
         if level > 0:
             entry = entry | BLOCK
         if Mapping.DEVICE in mapping:
@@ -113,12 +113,12 @@ class LongMode(EntryFormat):
         return entry
 
     @kernel
-    def table(self, physical: PhysicalAddress) -> u64:
+    def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
-        return u64(physical) | (PRESENT | WRITABLE | USER | ACCESSED)
+        return usize(physical) | (PRESENT | WRITABLE | USER | ACCESSED)
 
     @kernel
-    def frame(self, entry: u64, level: u32) -> PhysicalAddress:
+    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         """The physical address that a leaf of ``level`` maps.
 
         Dropping what is below it drops the PAT bit of a block.
@@ -127,12 +127,12 @@ class LongMode(EntryFormat):
         return PhysicalAddress((entry & self.address_mask) >> shift << shift)
 
     @kernel
-    def next_table(self, entry: u64) -> PhysicalAddress:
+    def next_table(self, entry: usize) -> PhysicalAddress:
         """The physical address of the table that a table entry leads to."""
         return PhysicalAddress(entry & self.address_mask)
 
     @kernel
-    def mapping(self, entry: u64, level: u32) -> Mapping:
+    def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
 
         A device leaf is reported as NO_EXECUTE too, which it always is.

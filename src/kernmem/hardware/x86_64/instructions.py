@@ -17,10 +17,8 @@ WRITE_MSR = """__asm__ volatile("wrmsr"
                  :: "c"(number), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");"""
 
 
-def _read(register: str) -> str:
-    return (
-        f'uint64_t value;\n__asm__ volatile("mov %%{register}, %0" : "=r"(value));\nreturn value;'
-    )
+def _read(register: str, kind: str = "uint64_t") -> str:
+    return f'{kind} value;\n__asm__ volatile("mov %%{register}, %0" : "=r"(value));\nreturn value;'
 
 
 def _write(register: str, value: str = "value") -> str:
@@ -55,6 +53,11 @@ class Instructions(Component):
     def write_cr3(self, table: PhysicalAddress) -> None:
         """The root table; invalidates all translations but the global ones."""
         self._execute("mov cr3", int(table))
+
+    @intrinsic(x86_64=_read("cr3", "physical_address_t"))
+    def read_cr3(self) -> PhysicalAddress:
+        """The root table."""
+        return PhysicalAddress(self._execute("mov r, cr3"))
 
     @intrinsic(x86_64=_read("cr0"))
     def read_cr0(self) -> u64:

@@ -25,6 +25,10 @@ WRITE_PROTECT = 1 << 16  # CR0.WP (SDM 2.5): the kernel, too, cannot write what 
 LA57 = 1 << 12  # CR4.LA57 (SDM 2.5): 5 levels
 NO_EXECUTE_ENABLE = 1 << 11  # IA32_EFER.NXE (SDM 2.2.1): bit 63 of an entry is XD
 
+PAGE_LENGTH = 1 << 12
+INVALIDATIONS = 32
+"""Up to so many pages are invalidated one by one."""
+
 
 class X86Mmu(Mmu):
     """The MMU of one processor in 64-bit mode."""
@@ -60,29 +64,58 @@ class X86Mmu(Mmu):
         self.cpu.write_cr3(table)
 
     @kernel
-    def publish(self) -> None:
-        """Make the entries written so far visible to the walker.
+    def order_tables(self) -> None:
+        """Whoever sees an entry written from now on also sees those written so far.
 
-        Which they are: the walk comes after the stores in the program, and an entry that was
+        A walker sees stores in the order of the program, if the compiler keeps it.
+        """
+        self.cpu.compiler_barrier()
+
+    @kernel
+    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Let the walker see the new leaf of ``address``, in a table that was there already.
+
+        Which it does: the walk comes after the stores in the program, and an entry that was
         not present is in no cache (4.10.2.3), so that no invalidation is needed (4.10.4.3).
         Only the compiler must be kept from moving what goes through the new entry before it.
         """
         self.cpu.compiler_barrier()
 
     @kernel
-    def retire_page(self, address: VirtualAddress) -> None:
-        """Forget the leaf translation of ``address``, everywhere.
+    def publish_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Let the walker see new leaves, and new tables that lead to them: as for a page."""
+        self.cpu.compiler_barrier()
+
+    @kernel
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, page or block, everywhere.
 
         One INVLPG, for a block too, even if the processor caches it in pieces (4.10.4.1).
         """
         self.cpu.invlpg(address)
 
     @kernel
-    def retire_table(self, address: VirtualAddress) -> None:
-        """Forget every translation of ``address``, those of its upper levels too.
+    def retire_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Forget every translation in the range, and what led to its tables, everywhere.
 
         INVLPG also drops everything in the paging-structure caches, and is needed even if
-        nothing was mapped through the table: an entry that leads to an empty table may be
-        cached (4.10.3.1, 4.10.4.2).
+        nothing was mapped through a table: an entry that leads to an empty table may be
+        cached (4.10.3.1, 4.10.4.2).  Of many pages, all that the TLB holds goes at once.
         """
-        self.cpu.invlpg(address)
+        if last - start < INVALIDATIONS * PAGE_LENGTH:
+            address = start
+            while True:
+                self.cpu.invlpg(address)
+                if last - address < PAGE_LENGTH:
+                    break
+                address += PAGE_LENGTH
+        else:
+            self.cpu.write_cr3(self.cpu.read_cr3())
+
+    @kernel
+    def forget(self, table: PhysicalAddress) -> None:
+        """Nothing: the switch away from ``table`` forgot it."""
