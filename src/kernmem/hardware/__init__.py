@@ -5,12 +5,26 @@ from __future__ import annotations
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.lab import LAB
 from kernmem.hardware.pc import PC, PC_LA57
-from kernmem.hardware.riscv_virt import RISCV_VIRT
+from kernmem.hardware.riscv_virt import (
+    RISCV_VIRT,
+    RISCV_VIRT_MMODE,
+    RISCV_VIRT_SV48,
+    RISCV_VIRT_SV57,
+)
 from kernmem.hardware.rpi3 import RPI3
 
-HARDWARE: dict[str, HardwareDescription] = {
-    each.name: each for each in (RPI3, LAB, PC, PC_LA57, RISCV_VIRT)
-}
+BOARDS = (
+    RPI3,
+    LAB,
+    PC,
+    PC_LA57,
+    RISCV_VIRT,
+    RISCV_VIRT_SV48,
+    RISCV_VIRT_SV57,
+    RISCV_VIRT_MMODE,
+)
+
+HARDWARE: dict[str, HardwareDescription] = {each.name: each for each in BOARDS}
 
 
 def find(name: str) -> HardwareDescription:

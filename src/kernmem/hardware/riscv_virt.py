@@ -2,11 +2,21 @@
 
 Addresses from QEMU's ``hw/riscv/virt.c``; the kernel is entered as Linux is, by OpenSBI in
 supervisor mode at the first 2 MiB border above it, or in machine mode without any firmware.
+
+=====================  ===============  =========================================
+hardware               paging           entered
+=====================  ===============  =========================================
+``riscv-virt``         Sv39             from OpenSBI, in supervisor mode
+``riscv-virt-sv48``    Sv48             the same
+``riscv-virt-sv57``    Sv57             the same
+``riscv-virt-mmode``   Sv39             from reset, in machine mode
+=====================  ===============  =========================================
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kernmem.hardware.boot import Boot
@@ -29,8 +39,7 @@ PROGRAM = Region(0x8020_0000, 0x8040_0000)
 TREE = 0x87E0_0000  # where simulators put the device tree, as QEMU does
 FINISHER = 0x0010_0000
 UART = 0x1000_0000
-LINEAR_END = 0x20_0000_0000  # half of what Sv39's lower half translates; RAM above is not used
-SEGMENT = Region(LINEAR_END, 0x30_0000_0000)
+SEGMENT_LENGTH = 0x10_0000_0000
 
 
 class VirtMap(TreeMap):
@@ -68,6 +77,8 @@ def build(image: Image, levels: int = 3) -> Hardware:
     """The components of the board."""
     cpu = Instructions(image)
     entries = PagedEntries(image, levels)
+    # Half of the addresses are for what is linear, RAM above them not used.
+    half = 1 << entries.address_bits - 1
     return Hardware(
         entries,
         Riscv64Mmu(image, cpu, entries),
@@ -75,8 +86,8 @@ def build(image: Image, levels: int = 3) -> Hardware:
             image,
             program=PROGRAM,
             devices=(Region(FINISHER, FINISHER + 0x1000), Region(UART, UART + 0x1000)),
-            linear=Region(0, LINEAR_END),
-            segment=SEGMENT,
+            linear=Region(0, half),
+            segment=Region(half, half + SEGMENT_LENGTH),
         ),
         Riscv64Board(image, cpu, UART, FINISHER),
     )
@@ -128,4 +139,25 @@ RISCV_VIRT = HardwareDescription(
     simulated_mmu=SimulatedRiscv64,
     peripherals=peripherals,
     boot=BOOT,
+)
+
+RISCV_VIRT_SV48 = replace(
+    RISCV_VIRT,
+    name="riscv-virt-sv48",
+    title="the same board, Sv48",
+    build=partial(build, levels=4),
+)
+
+RISCV_VIRT_SV57 = replace(
+    RISCV_VIRT,
+    name="riscv-virt-sv57",
+    title="the same board, Sv57",
+    build=partial(build, levels=5),
+)
+
+RISCV_VIRT_MMODE = replace(
+    RISCV_VIRT,
+    name="riscv-virt-mmode",
+    title="the same board, Sv39, without firmware",
+    boot=MACHINE_MODE_BOOT,
 )

@@ -5,30 +5,42 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 
 from kernmem.hardware import HardwareDescription
+from kernmem.hardware.riscv64.entry import ACCESSED, DIRTY, PagedEntries
 from kernmem.hardware.riscv_virt import (
     BOOT,
-    MACHINE_MODE_BOOT,
     PROGRAM,
     RAM,
     RISCV_VIRT,
+    RISCV_VIRT_MMODE,
+    RISCV_VIRT_SV48,
+    RISCV_VIRT_SV57,
     TREE,
     build,
     device_tree,
 )
-from kernmem.language import KernelPanic, PageFault
-from kernmem.machine.build import build_kernel, put_together
+from kernmem.language import (
+    Image,
+    KernelPanic,
+    ModelViolation,
+    PageFault,
+    PhysicalAddress,
+    u32,
+    u64,
+)
+from kernmem.machine.build import build_image
 from kernmem.machine.image import BuiltImage
 from kernmem.machine.model import Model
 from kernmem.machine.qemu import QemuMachine
 from kernmem.machine.unicorn import UnicornMachine
 from kernmem.machine.unicorn_core import UnicornCore
+from kernmem.memory.architecture import Hardware, Mapping
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import spec
 from kernmem.selftest import run_model, selftest_kernel
@@ -36,28 +48,27 @@ from kernmem.selftest import run_model, selftest_kernel
 needs_qemu = pytest.mark.skipif(
     shutil.which("qemu-system-riscv64") is None, reason="qemu-system-riscv64 is not installed"
 )
-BOOTS = {"OpenSBI": BOOT, "machine mode": MACHINE_MODE_BOOT}
-
-
-def hardware(levels: int = 3, boot: str = "OpenSBI") -> HardwareDescription:
-    """The board with a paging mode and a way to be entered."""
-    return replace(RISCV_VIRT, build=partial(build, levels=levels), boot=BOOTS[boot])
+VARIANTS = [RISCV_VIRT, RISCV_VIRT_SV48, RISCV_VIRT_SV57, RISCV_VIRT_MMODE]
+variants = pytest.mark.parametrize("hardware", VARIANTS, ids=lambda each: each.name)
 
 
 @cache
-def built(levels: int, boot: str) -> BuiltImage:
+def built(name: str) -> BuiltImage:
     """The self-test's image."""
-    description = hardware(levels, boot)
-    _, _, root = put_together(description, selftest_kernel(spec()))
-    return build_kernel(description, root, Path(mkdtemp(prefix="kernmem-test-")))
+    return build_image(name, Path(mkdtemp(prefix="kernmem-test-")), selftest_kernel(spec()))
 
 
 @cache
 def expected() -> str:
     """What the model prints, which does not depend on the paging mode but for numbers."""
     lines: list[str] = []
-    assert run_model(hardware(), spec(), lines.append) == 0
+    assert run_model(RISCV_VIRT, spec(), lines.append) == 0
     return "".join(lines)
+
+
+def manager(image: Image, hardware: Hardware) -> MemoryManager:
+    """The memory manager alone."""
+    return MemoryManager(image, hardware, spec())
 
 
 def test_the_log_ends_well() -> None:
@@ -67,32 +78,82 @@ def test_the_log_ends_well() -> None:
     assert expected().endswith("PASS\n")
 
 
-@pytest.mark.parametrize("boot", BOOTS)
-@pytest.mark.parametrize("levels", [3, 4])  # Unicorn has no Sv57
-def test_unicorn(levels: int, boot: str) -> None:
+@pytest.mark.parametrize("hardware", [RISCV_VIRT_SV48, RISCV_VIRT_SV57], ids=lambda each: each.name)
+def test_model(hardware: HardwareDescription) -> None:
+    """The same log in every mode; how the kernel is entered the model cannot tell."""
+    lines: list[str] = []
+    assert run_model(hardware, spec(), lines.append) == 0
+    assert "".join(lines) == expected()
+
+
+@variants
+def test_unicorn(hardware: HardwareDescription) -> None:
     """The same log as the model's."""
-    with UnicornCore(built(levels, boot), seconds=60) as core:
+    with UnicornCore(built(hardware.name), seconds=60) as core:
         assert core.run() == 0
         assert core.console.text == expected()
 
 
 @pytest.mark.qemu
 @needs_qemu
-@pytest.mark.parametrize("boot", BOOTS)
-@pytest.mark.parametrize("levels", [3, 4, 5])
-def test_qemu(levels: int, boot: str) -> None:
-    """The same log, after OpenSBI's own."""
-    machine = QemuMachine(built(levels, boot), seconds=60)
+@variants
+def test_qemu(hardware: HardwareDescription) -> None:
+    """The same log, after OpenSBI's own, if it is there."""
+    machine = QemuMachine(built(hardware.name), seconds=60)
     assert machine.run() == 0
-    log = machine.console.text
-    assert log[log.index("kernmem self-test") :].replace("\r", "") == expected()
+    before, log = re.split("^(?=kernmem self-test)", machine.console.text, flags=re.MULTILINE)
+    assert ("OpenSBI" in before) == (hardware is not RISCV_VIRT_MMODE)
+    assert log.replace("\r", "") == expected()
+
+
+@pytest.mark.parametrize(
+    ("hardware", "mode", "heap"),
+    [
+        (RISCV_VIRT, 8, 1 << 37),
+        (RISCV_VIRT_SV48, 9, 1 << 46),
+        (RISCV_VIRT_SV57, 10, 1 << 55),
+    ],
+    ids=lambda each: getattr(each, "name", None),
+)
+def test_each_mode_reaches_further(hardware: HardwareDescription, mode: int, heap: int) -> None:
+    """satp says the mode, and the heap lies where the one before has no addresses."""
+    with UnicornMachine(hardware, manager) as machine:
+        machine.call("init_memory")
+        assert machine.registers()["satp"] >> 60 == mode
+        buffer = machine.call("kmalloc", 100)
+        assert buffer >= heap
+        machine.store(buffer, 0x1234)
+        assert machine.load(buffer) == 0x1234
+
+
+# Accessed and dirty -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noted", [ACCESSED, DIRTY])
+def test_the_model_faults_where_a_or_d_is_0(noted: int) -> None:
+    """So a kernel that left either to the core would not get far there (Svade)."""
+
+    class Forgetful(PagedEntries):
+        """Entries without one of the two bits."""
+
+        def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> u64:
+            return u64(super().leaf(physical, mapping, level) ^ noted)
+
+    def forgetful(image: Image) -> Hardware:
+        return replace(build(image), format=Forgetful(image))
+
+    with pytest.raises(ModelViolation, match=r"SELF_UNMAP.*the core does not set it \(Svade\)"):
+        Model(replace(RISCV_VIRT, build=forgetful), manager).call("init_memory")
+
+
+# The device tree ----------------------------------------------------------------------------
 
 
 @pytest.mark.qemu
 @needs_qemu
 def test_more_memory() -> None:
     """The device tree says how much there is; the tree and the firmware are spared."""
-    image = built(3, "OpenSBI")
+    image = built(RISCV_VIRT.name)
     command = tuple("512" if word == "128" else word for word in BOOT.qemu or ())
     described = replace(image.hardware, boot=replace(BOOT, qemu=command))
     machine = QemuMachine(replace(image, hardware=described), seconds=60)
@@ -104,7 +165,7 @@ def test_more_memory() -> None:
 
 def test_an_image_without_a_good_tree_says_so() -> None:
     """The model with a tree that was overwritten."""
-    model = Model(RISCV_VIRT, lambda image, parts: MemoryManager(image, parts, spec()))
+    model = Model(RISCV_VIRT, manager)
     model.write_physical(TREE, bytes(4))
     with pytest.raises(KernelPanic, match="no good device tree at 0x87e00000: status 1"):
         model.call("init_memory")
@@ -112,7 +173,7 @@ def test_an_image_without_a_good_tree_says_so() -> None:
 
 def test_a_program_where_memory_is_reserved_is_refused() -> None:
     """Rather than to run in memory that the firmware uses."""
-    model = Model(RISCV_VIRT, lambda image, parts: MemoryManager(image, parts, spec()))
+    model = Model(RISCV_VIRT, manager)
     tree = device_tree().replace((0x20_0000).to_bytes(8, "big"), (0x20_1000).to_bytes(8, "big"), 1)
     model.write_physical(TREE, tree)
     with pytest.raises(KernelPanic, match="the firmware reserved 0x80000000, where the program is"):
@@ -120,14 +181,15 @@ def test_a_program_where_memory_is_reserved_is_refused() -> None:
 
 
 def test_functions_are_called_on_unicorn_as_on_the_model() -> None:
-    """Arguments, results, faults and panics; the same RAM afterwards but for code and stacks."""
+    """Arguments, results, faults and panics; the same RAM afterwards but for code and stacks.
 
-    def make(kind: type[Model] | type[UnicornMachine]) -> Model | UnicornMachine:
-        return kind(RISCV_VIRT, lambda image, parts: MemoryManager(image, parts, spec()))
+    The tables are in it: Unicorn, which sets A and D, found nothing to set.
+    """
 
     results = []
-    for kind in (Model, UnicornMachine):
-        machine = make(kind)
+    kinds: tuple[type[Model] | type[UnicornMachine], ...] = (Model, UnicornMachine)
+    for kind in kinds:
+        machine = kind(RISCV_VIRT, manager)
         machine.call("init_memory")
         buffers = [machine.call("kmalloc", size) for size in (1, 100, 5000)]
         machine.call("kfree", buffers[1])
@@ -140,7 +202,6 @@ def test_functions_are_called_on_unicorn_as_on_the_model() -> None:
         assert PROGRAM.end < heap < RAM.end
         results[-1] += (machine.read_physical(heap, 0x4_0000),)
         if isinstance(machine, UnicornMachine):
-            assert machine.registers()["satp"] >> 60 == 8
             assert machine.core.instructions > 0
             machine.close()
     assert results[0] == results[1]
@@ -148,6 +209,6 @@ def test_functions_are_called_on_unicorn_as_on_the_model() -> None:
 
 def test_the_stack_of_an_image_has_a_bound() -> None:
     """Read from its machine code, with its calls."""
-    use = built(3, "OpenSBI").stack_use
+    use = built(RISCV_VIRT.name).stack_use
     assert use["kernel_main"].path[:2] == ("kernel_main", "heap_test_toggle")
     assert use["kernel_main"].bytes < 0x1_0000
