@@ -12,10 +12,14 @@ from kernmem.hardware.riscv_virt import (
     RISCV_VIRT_SV57,
 )
 from kernmem.hardware.rpi3 import RPI3
+from kernmem.hardware.virt import VIRT, VIRT_16K, VIRT_64K
 
 BOARDS = (
     RPI3,
     LAB,
+    VIRT,
+    VIRT_16K,
+    VIRT_64K,
     PC,
     PC_LA57,
     RISCV_VIRT,

@@ -22,6 +22,7 @@ class Boot:
         stack_length: bytes of the program window that the linker must leave for the stack.
         entry_level: the privilege that the firmware leaves the kernel with; on AArch64 the
             exception level.
+        arguments: what the firmware passes in the first registers of the calling convention.
         qemu: the command line of a QEMU that imitates the board; None if there is none.
         qemu_status: what QEMU's exit status says about the kernel's.
         loads_elf: whether the firmware loads the ELF file, not the bytes that it describes.
@@ -38,12 +39,19 @@ class Boot:
     qemu_status: Callable[[int], int] = int
     loads_elf: bool = False
     link_flags: tuple[str, ...] = ()
+    arguments: tuple[int, ...] = ()
 
 
 SEMIHOSTING = ("-semihosting-config", "enable=on,target=native")  # how kernels for Arm exit
 
 
-def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | None = None) -> Boot:
+def aarch64_boot(
+    *,
+    image_name: str,
+    entry_level: int,
+    qemu: tuple[str, ...] | None = None,
+    loads_elf: bool = False,
+) -> Boot:
     """A board with AArch64 cores."""
     return Boot(
         sources=Path(__file__).parent / "aarch64",
@@ -58,6 +66,7 @@ def aarch64_boot(*, image_name: str, entry_level: int, qemu: tuple[str, ...] | N
         stack_length=0x1_0000,
         entry_level=entry_level,
         qemu=None if qemu is None else (*qemu, *SEMIHOSTING),
+        loads_elf=loads_elf,
     )
 
 

@@ -112,6 +112,7 @@ BOOT = Boot(
     image_name="kernel.img",
     stack_length=0x1_0000,
     entry_level=1,  # supervisor mode
+    arguments=(0, TREE),  # the number of the hart, the device tree
     qemu=("qemu-system-riscv64", "-M", "virt", "-m", "128"),
 )
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
-from unicorn import UC_ARCH_ARM64, UC_HOOK_INTR, UC_MODE_ARM, UC_PROT_EXEC
+from unicorn import UC_ARCH_ARM64, UC_HOOK_INSN, UC_HOOK_INTR, UC_MODE_ARM, UC_PROT_EXEC
 from unicorn import arm64_const as arm64
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
@@ -27,6 +27,8 @@ TCR_EL1 = (2, 0, 3, 0, 2)
 SPSR_EL1 = (4, 0, 3, 0, 0)
 HCR_EL2 = (1, 1, 3, 4, 0)
 SCR_EL3 = (1, 1, 3, 6, 0)
+ID_AA64MMFR0_EL1 = (0, 7, 3, 0, 0)
+GRANULE_16K = 1 << 20  # TGran16
 
 PSTATE = {1: 0x3C5, 2: 0x3C9, 3: 0x3CD}
 """Processor state by exception level: its own stack, interrupts masked."""
@@ -46,16 +48,19 @@ class Cpu(Processor):
 
     instruction_bytes = 4
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, arguments: tuple[int, ...] = ()) -> None:
         # Any: the wheel is typed in part only.
         self.uc: Any = cast(Any, Uc)(UC_ARCH_ARM64, UC_MODE_ARM)
         self.uc.ctl_set_cpu_model(arm64.UC_CPU_ARM64_A53)
         self._level = level
+        self._arguments = (*arguments, *(0,) * (8 - len(arguments)))
         self.reset(level)
 
     def start(self, entry: int) -> int:
         """Enter the image's first instruction at the level of the firmware."""
         self.reset(self._level)
+        for number, word in enumerate(self._arguments):
+            self.uc.reg_write(arm64.UC_ARM64_REG_X0 + number, word)
         return entry
 
     def reset(self, level: int) -> None:
@@ -66,6 +71,26 @@ class Cpu(Processor):
         self.uc.reg_write(arm64.UC_ARM64_REG_PSTATE, PSTATE[level])
         self.write_system(SCR_EL3, 0x401 if level < 3 else 0)  # RW: below is AArch64; NS
         self.write_system(HCR_EL2, 1 << 31 if level < 2 else 0)  # RW
+
+    def install(
+        self,
+        exception: Callable[[Any, int, Any], None],
+        put: Callable[[str], None],
+        leave: Callable[[int], None],
+    ) -> None:
+        """Let the core say what it can do: it walks 16 KiB granules too."""
+        everywhere = (1, 0)  # a range whose begin is after its end
+        self.uc.hook_add(
+            UC_HOOK_INSN, self._read_features, None, *everywhere, arm64.UC_ARM64_INS_MRS
+        )
+
+    def _read_features(self, uc: Any, target: int, register: Any, _: Any) -> bool:
+        """Whether a hook has executed an MRS."""
+        name = (register.crn, register.crm, register.op0, register.op1, register.op2)
+        if name != ID_AA64MMFR0_EL1:
+            return False
+        uc.reg_write(target, self.read_system(name) | GRANULE_16K)
+        return True
 
     def read_system(self, register: tuple[int, ...]) -> int:
         """A system register by its encoding."""

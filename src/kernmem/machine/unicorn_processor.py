@@ -120,7 +120,7 @@ def make_processor(hardware: HardwareDescription) -> Processor:
     if hardware.target.isa == "riscv64":
         from kernmem.machine.unicorn_riscv import RiscvCpu
 
-        return RiscvCpu(hardware.boot.entry_level)
+        return RiscvCpu(hardware.boot.entry_level, hardware.boot.arguments)
     from kernmem.machine.unicorn_cpu import Cpu
 
-    return Cpu(hardware.boot.entry_level)
+    return Cpu(hardware.boot.entry_level, hardware.boot.arguments)

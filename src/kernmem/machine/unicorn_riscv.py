@@ -17,7 +17,6 @@ from unicorn import UC_ARCH_RISCV, UC_HOOK_INTR, UC_MODE_RISCV64
 from unicorn import riscv_const as riscv
 from unicorn.unicorn_py3.unicorn import Uc
 
-from kernmem.hardware.riscv_virt import TREE
 from kernmem.language import KernmemError, PageFault
 from kernmem.machine.errors import MachineError
 from kernmem.machine.unicorn_processor import Load, Processor, Store
@@ -37,16 +36,17 @@ class RiscvCpu(Processor):
 
     instruction_bytes = 0
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int, arguments: tuple[int, ...] = ()) -> None:
         self.uc: Any = cast(Any, Uc)(UC_ARCH_RISCV, UC_MODE_RISCV64)
         self._level = level
+        self._arguments = arguments
         self._reset = self.uc.context_save()
 
     def start(self, entry: int) -> int:
-        """The number of the hart in a0, the device tree in a1."""
+        """Enter the image's first instruction in the mode of the firmware."""
         self.uc.context_restore(self._reset)
-        self.uc.reg_write(riscv.UC_RISCV_REG_A0, 0)
-        self.uc.reg_write(riscv.UC_RISCV_REG_A1, TREE)
+        for register, word in zip(ARGUMENTS, self._arguments, strict=False):
+            self.uc.reg_write(register, word)
         self.uc.reg_write(riscv.UC_RISCV_REG_PRIV, self._level)
         return entry
 

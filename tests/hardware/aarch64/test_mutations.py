@@ -34,6 +34,7 @@ WEAKER = {
     "dsb_nsh": "dsb_ishst",
     "tlbi_vaae1is": "tlbi_vaale1is",
     "read_sctlr": None,
+    "read_memory_features": None,
 }
 """What is weaker than an instruction, but not nothing; None: nothing to weaken."""
 

@@ -15,7 +15,7 @@ from unicorn import UC_HOOK_INTR, UC_HOOK_MEM_UNMAPPED, UcError
 from unicorn import arm64_const as arm64
 
 from hardware.aarch64.test_walk import tcr
-from kernmem.hardware.aarch64.simulated import SimulatedAarch64
+from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
 from kernmem.hardware.aarch64.simulated.regime import Regime
 from kernmem.hardware.simulation import Access
 from kernmem.language import PageFault
@@ -27,10 +27,11 @@ CODE = 0  # ldr x1, [x0] ; str x1, [x0]
 LOAD, STORE = 0xF940_0001, 0xF900_0001
 NOWHERE = 0xFFFF_0000_0000_0000
 MAIR = 0x04_FF
-WALKS = 2000  # of each granule
+WALKS = 2000  # of each kind of tables
+MANY_WALKS = 40_000
 SCTLR_ON = 0x30D0_1805
-GRANULES = {"4K-39": (12, 39), "4K-48": (12, 48), "16K-36": (14, 36), "16K-47": (14, 47),
-            "64K-42": (16, 42)}  # fmt: skip
+LONGEST = {"4K-48": (12, 48), "16K-48": (14, 48), "64K-48": (16, 48)}
+SHORTER = {"4K-39": (12, 39), "16K-36": (14, 36), "16K-47": (14, 47), "64K-42": (16, 42)}
 
 Result = tuple[str, int]
 """Where an access went: ("fault", syndrome) or ("memory", physical address)."""
@@ -181,7 +182,7 @@ class Unicorn:
 
 def simulated(tables: Tables, tcr_value: int, root: int) -> SimulatedAarch64:
     """The model's core with those tables."""
-    core = SimulatedAarch64(tables, Region(CODE, CODE + 0x1000))
+    core = SimulatedAarch64(tables, Region(CODE, CODE + 0x1000), EVERY_GRANULE)
     for instruction in ("tlbi vmalle1", "ic iallu", "dsb nsh"):
         core.execute(instruction)
     core.execute("msr mair_el1", MAIR)
@@ -201,15 +202,28 @@ def expected(core: SimulatedAarch64, address: int, access: Access, user: bool) -
         return ("fault", fault.syndrome or 0)
 
 
-@pytest.mark.parametrize("granule", GRANULES)
+@pytest.mark.parametrize("granule", [*LONGEST, *SHORTER])
 def test_random_walks(granule: str) -> None:
     """The same physical address, or the same syndrome, for every access."""
+    compare_walks(*(LONGEST | SHORTER)[granule], WALKS, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("granule", LONGEST)
+def test_many_random_walks(granule: str) -> None:
+    """Others each time; the message of a failure has the seed."""
+    seed = random.SystemRandom().getrandbits(32)
+    compare_walks(*LONGEST[granule], MANY_WALKS, seed)
+
+
+def compare_walks(page_bits: int, address_bits: int, walks: int, seed: int) -> None:
+    """Accesses of all kinds from both privilege levels, by random tables."""
     unicorn = Unicorn()
     kinds: set[Result] = set()
-    generator = random.Random(granule)
+    generator = random.Random(seed)
     done = 0
-    while done < WALKS:
-        tcr_value = tcr(*GRANULES[granule], physical_size=2)
+    while done < walks:
+        tcr_value = tcr(page_bits, address_bits, physical_size=2)
         tables = Tables(Regime.of(tcr_value, 40), generator)
         root = tables.build()
         if tables.pages << tables.regime.page_bits > RAM:
@@ -223,7 +237,7 @@ def test_random_walks(granule: str) -> None:
             want = expected(core, address, access, user)
             got = unicorn.access(address, access, user)
             assert (got[0], f"{got[1]:#x}") == (want[0], f"{want[1]:#x}"), (
-                f"{access.name} of {address:#x} in EL{0 if user else 1}"
+                f"{access.name} of {address:#x} in EL{0 if user else 1}, seed {seed}"
             )
             kinds.add(want if want[0] == "fault" else ("memory", 0))
             done += 1

@@ -2,7 +2,8 @@
 //
 // The firmware enters at _start with the MMU and the caches off, at EL3 or EL2 (a Raspberry Pi:
 // EL2) or EL1.  Nothing is stored before the caches have been invalidated, and no register is
-// worth keeping.  References: "DDI" is the Arm Architecture Reference Manual, DDI 0487.
+// worth keeping but x0, in which Linux's boot protocol passes the address of the device tree.
+// References: "DDI" is the Arm Architecture Reference Manual, DDI 0487.
 
         .section .text.boot, "ax"
         .global _start
@@ -11,6 +12,8 @@
         .global park
 
 _start:
+        mov     x19, x0                         // the device tree, until it can be stored
+
         // The first core boots the kernel; every other sleeps for ever.
         mrs     x0, mpidr_el1                   // who am I?
         tst     x0, #0xff                       // affinity 0: the number within the cluster
@@ -78,7 +81,8 @@ at_el1: // The system control register has no reset value worth trusting: MMU an
         b.hs    2f
         stp     xzr, xzr, [x0], #16             // both ends are aligned to 16
         b       1b
-2:
+2:      adrp    x0, boot_device_tree
+        str     x19, [x0, :lo12:boot_device_tree]   // not in .bss, which was cleared
 kernmem_ready:                                  // a machine that only calls functions stops here
         bl      kernel_main                     // if it returns, all went well
 kernmem_done:                                   // and calls of its own return to here
@@ -139,3 +143,9 @@ invalidated:
         // Bits 29, 28, 23, 22, 20 and 11 are RES1 in Armv8.0; all others 0: MMU (0), alignment
         // check (1), data cache (2), stack alignment (3), instruction cache (12) are off.
         .equ    SCTLR_EL1_OFF, 0x30d00800
+
+        .section .data
+        .balign 8
+        .global boot_device_tree
+boot_device_tree:                               // what the firmware passed in x0
+        .xword  0

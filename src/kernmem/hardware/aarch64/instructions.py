@@ -140,6 +140,18 @@ class Instructions(Component):
         """MMU and caches on or off."""
         return u64(self._execute("mrs sctlr_el1"))
 
+    @intrinsic(
+        aarch64=(
+            "uint64_t value;\n"
+            '__asm__ volatile("mrs %0, id_aa64mmfr0_el1" : "=r"(value));\n'
+            "return value;"
+        ),
+        host="return 0x100005;",
+    )
+    def read_memory_features(self) -> u64:
+        """The granules and the width of physical addresses; the host has all of them."""
+        return u64(self._execute("mrs id_aa64mmfr0_el1"))
+
     # Devices ------------------------------------------------------------------------------
 
     @intrinsic(

@@ -17,7 +17,16 @@ from __future__ import annotations
 
 from kernmem.hardware.aarch64.entry import Granule
 from kernmem.hardware.aarch64.instructions import Instructions
-from kernmem.language import Image, PhysicalAddress, Struct, VirtualAddress, kernel, struct, u64
+from kernmem.language import (
+    Image,
+    PhysicalAddress,
+    Struct,
+    VirtualAddress,
+    kernel,
+    panic,
+    struct,
+    u64,
+)
 from kernmem.memory.architecture import Mmu
 
 # MAIR_EL1 (D23.2.106): AttrIndx 0 is normal memory, write-back, read and write allocate;
@@ -36,10 +45,17 @@ ASIDS = 256  # 8 bits, which every implementation has (TCR_EL1.AS = 0)
 HALF = ASIDS // 2
 
 
+# ID_AA64MMFR0_EL1: where a granule's field is, and what it says where there is no such granule
+GRANULE_FIELDS = {12: (28, 0b1111), 14: (20, 0b0000), 16: (24, 0b1111)}
+
+# Widths of physical addresses, as TCR_EL1.IPS and ID_AA64MMFR0_EL1.PARange say them
+PHYSICAL_SIZES = {32: 0, 36: 1, 40: 2, 42: 3, 44: 4, 48: 5}
+
+
 def tcr(entries: Granule) -> int:
     """TCR_EL1 (D23.2.157): tables of ``entries`` behind TTBR0, none behind TTBR1."""
     granule = {12: 0b00, 14: 0b10, 16: 0b01}[entries.page_bits]
-    physical_size = {32: 0, 36: 1, 40: 2, 42: 3, 44: 4, 48: 5}[entries.physical_bits]
+    physical_size = PHYSICAL_SIZES[entries.physical_bits]
     return (
         (64 - entries.address_bits)  # T0SZ
         | 0b01 << 8  # IRGN0: walks hit write-back caches, as the stores to the tables do
@@ -69,6 +85,9 @@ class Aarch64Mmu(Mmu):
         self.tcr = tcr(entries)
         self.page_length = entries.page_length
         self.by_page = INVALIDATIONS * entries.page_length
+        self.granule_shift, self.granule_absent = GRANULE_FIELDS[entries.page_bits]
+        self.physical_bits = entries.physical_bits
+        self.physical_size = PHYSICAL_SIZES[entries.physical_bits]
         self.info = self.static(MmuInfo, "mmu_info")
 
     @kernel
@@ -77,8 +96,9 @@ class Aarch64Mmu(Mmu):
 
         Reset leaves TLB and instruction cache unknown (D8.16.2, I_GWZWM), so they go first.
         The first ISB ends the writes to the registers before translation may begin, the second
-        is the start of it (D8.2.1).
+        is the start of it (D8.2.1).  Panics if the core cannot walk such tables.
         """
+        self.require_features()
         self.cpu.tlbi_vmalle1()
         self.cpu.ic_iallu()
         self.cpu.dsb_nsh()
@@ -91,6 +111,24 @@ class Aarch64Mmu(Mmu):
             self.cpu.read_sctlr() | (MMU_ON | DATA_CACHE_ON | INSTRUCTION_CACHE_ON)
         )
         self.cpu.isb()
+
+    @kernel
+    def require_features(self) -> None:
+        """Panic unless the core has the granule, and physical addresses as wide as the tables'.
+
+        What it does with a granule that it has not is up to the implementation (D23.2.157, TG0).
+        """
+        features = self.cpu.read_memory_features()
+        if features >> self.granule_shift & 0xF == self.granule_absent:
+            panic(
+                f"this core has no pages of {self.page_length} bytes: "
+                f"ID_AA64MMFR0_EL1 is {features:#x}; build the kernel for another granule"
+            )
+        if features & 0xF < self.physical_size:
+            panic(
+                f"this core's physical addresses have less than {self.physical_bits} bits: "
+                f"ID_AA64MMFR0_EL1 is {features:#x}; build the kernel for fewer"
+            )
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:

@@ -11,6 +11,6 @@ The rules for changing live tables are those of all Arm processors: :mod:`kernme
 "DDI 0487" is the Arm Architecture Reference Manual for A-profile; "ASL" its pseudocode.
 """
 
-from kernmem.hardware.aarch64.simulated.mmu import SimulatedAarch64
+from kernmem.hardware.aarch64.simulated.mmu import EVERY_GRANULE, SimulatedAarch64
 
-__all__ = ["SimulatedAarch64"]
+__all__ = ["EVERY_GRANULE", "SimulatedAarch64"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from kernmem.hardware.aarch64.simulated.regime import Regime
+from kernmem.hardware.aarch64.simulated.regime import Regime, granules, physical_width
 from kernmem.hardware.aarch64.simulated.walk import (
     ALIGNMENT_STATUS,
     Fault,
@@ -20,7 +20,9 @@ from kernmem.hardware.vmsa.tables import LiveTables
 from kernmem.language import ModelViolation, PageFault
 from kernmem.memory.architecture import Region
 
-PHYSICAL_BITS = 40  # ID_AA64MMFR0_EL1.PARange of a Cortex-A53
+# ID_AA64MMFR0_EL1: 40 bits of physical address, 16 bits of ASID, granules
+CORTEX_A53 = 0x0000_1122  # 4 and 64 KiB
+EVERY_GRANULE = 0x0010_1122
 SCTLR_RESET = 0x30D0_0800  # RES1 bits; MMU and caches off
 INSTRUCTION_CACHE, WXN = 1 << 12, 1 << 19
 
@@ -34,16 +36,15 @@ CLASSES = {
 
 
 class SimulatedAarch64(SimulatedCore[Regime]):
-    """One core at EL1, stage 1, TTBR0 only, 8-bit ASIDs."""
+    """One core at EL1, stage 1, TTBR0 only, 8-bit ASIDs; ``features``: its ID_AA64MMFR0_EL1."""
 
     CONTEXT = ("ttbr0_el1", "sctlr_el1")
     CONTROL = "sctlr_el1"
 
-    def __init__(
-        self, ram: SimulatedRam, program: Region, physical_bits: int = PHYSICAL_BITS
-    ) -> None:
+    def __init__(self, ram: SimulatedRam, program: Region, features: int = CORTEX_A53) -> None:
         super().__init__(ram, program, SCTLR_RESET)
-        self._physical_bits = physical_bits
+        self._features = features
+        self._physical_bits = physical_width(features)
 
     # Instructions -------------------------------------------------------------------------
 
@@ -77,6 +78,11 @@ class SimulatedAarch64(SimulatedCore[Regime]):
             self._tables.invalidate(operation)
 
     # Registers ----------------------------------------------------------------------------
+
+    def _read(self, register: str) -> int:
+        if register == "id_aa64mmfr0_el1":
+            return self._features
+        return super()._read(register)
 
     def _write(self, register: str, value: int) -> None:
         if register not in ("sctlr_el1", "tcr_el1", "mair_el1", "ttbr0_el1"):
@@ -124,6 +130,12 @@ class SimulatedAarch64(SimulatedCore[Regime]):
         if asid > 0xFF:
             raise ModelViolation("ASID_WIDTH", f"ASID {asid} does not fit the 8 bits in use")
         regime = Regime.of(self._registers["tcr_el1"], self._physical_bits)
+        if regime.page_bits not in granules(self._features):
+            raise ModelViolation(
+                "TCR",
+                f"TG0 chooses pages of {1 << regime.page_bits} bytes, which this core has not: "
+                f"ID_AA64MMFR0_EL1 is {self._features:#x}",
+            )
         root = ttbr & ((1 << 48) - 1)
         return LiveTables(self._ram, self._program, regime, root, asid, self._unordered)
 

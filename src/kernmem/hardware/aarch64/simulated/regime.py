@@ -34,6 +34,18 @@ def bits(value: int, high: int, low: int) -> int:
     return value >> low & (1 << (high - low + 1)) - 1
 
 
+def granules(features: int) -> tuple[int, ...]:
+    """log2 of the granules that a core has by its ID_AA64MMFR0_EL1: TGran4, TGran16, TGran64."""
+    absent = {12: bits(features, 31, 28) == 15, 14: bits(features, 23, 20) == 0,
+              16: bits(features, 27, 24) == 15}  # fmt: skip
+    return tuple(page_bits for page_bits, missing in absent.items() if not missing)
+
+
+def physical_width(features: int) -> int:
+    """Bits of a physical address of a core by its ID_AA64MMFR0_EL1: PARange."""
+    return (32, 36, 40, 42, 44, 48)[bits(features, 3, 0)]
+
+
 @dataclass(frozen=True)
 class Regime:
     """The tables behind TTBR0_EL1.

@@ -1,0 +1,111 @@
+"""QEMU's AArch64 machine ``virt``: one core, a PL011, semihosting, and a device tree.
+
+Addresses from QEMU's ``hw/arm/virt.c``.  Page tables translate 48 bits of address; there is a
+description for each granule, since not every core has all three.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from kernmem.hardware.aarch64.board import Aarch64Board
+from kernmem.hardware.aarch64.entry import Granule
+from kernmem.hardware.aarch64.instructions import Instructions
+from kernmem.hardware.aarch64.mmu import Aarch64Mmu
+from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
+from kernmem.hardware.boot import aarch64_boot
+from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
+from kernmem.hardware.peripherals import Bus, Peripheral, Pl011
+from kernmem.hardware.tree_map import TreeMap
+from kernmem.language import Image, PhysicalAddress, Target, intrinsic, kernel
+from kernmem.memory.architecture import Hardware, Region
+
+RAM = Region(0x4000_0000, 0x4800_0000)  # what the simulators have: QEMU's -m 128
+TREE = RAM.start  # where QEMU puts the device tree of an ELF file, below what it loads
+PROGRAM = Region(0x4020_0000, 0x4040_0000)
+UART = 0x0900_0000
+LINEAR_END = 0x40_0000_0000  # QEMU has room for 255 GiB of RAM before its other device windows
+SEGMENT = Region(0x8000_0000_0000, 0x8010_0000_0000)  # in the upper half of the 48 bits
+
+
+class VirtMap(TreeMap):
+    """RAM as the device tree tells it."""
+
+    @kernel
+    def firmware_tree(self) -> PhysicalAddress:
+        """Where Linux's boot protocol says, in x0; who loads an ELF file says nothing."""
+        passed = self.passed_tree()
+        if passed is None:
+            return PhysicalAddress(TREE)
+        return passed
+
+    @intrinsic(aarch64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;")
+    def passed_tree(self) -> PhysicalAddress | None:
+        """What was in x0 at the entry."""
+        return None
+
+
+def build(image: Image, page_bits: int, program: Region = PROGRAM) -> Hardware:
+    """The components of the board."""
+    cpu = Instructions(image)
+    entries = Granule(image, page_bits, address_bits=48, physical_bits=40)
+    memory_map = VirtMap(
+        image,
+        program=program,
+        devices=(Region(UART, UART + 0x1_0000),),
+        linear=Region(0, LINEAR_END),
+        segment=SEGMENT,
+    )
+    return Hardware(
+        entries, Aarch64Mmu(image, cpu, entries), memory_map, Aarch64Board(image, cpu, UART)
+    )
+
+
+def device_tree() -> bytes:
+    """The tree that simulators pass: what of QEMU's is about memory."""
+    ram = {"device_type": b"memory\0", "reg": wide(RAM.start, RAM.end - RAM.start)}
+    root = {
+        "#address-cells": cells(2),
+        "#size-cells": cells(2),
+        "compatible": b"linux,dummy-virt\0",
+    }
+    chosen = {"stdout-path": f"/pl011@{UART:x}\0".encode()}
+    return flatten(
+        TreeNode("", root, (TreeNode(f"memory@{RAM.start:x}", ram), TreeNode("chosen", chosen)))
+    )
+
+
+def peripherals(bus: Bus, place: int = TREE) -> tuple[Peripheral, ...]:
+    """The devices of the board.  The firmware has left the device tree at a ``place`` in RAM."""
+    tree = device_tree()
+    bus.store_physical(place, len(tree), int.from_bytes(tree, "little"))
+    return (Pl011(UART, bus.write_console),)
+
+
+def virt(name: str, page_bits: int) -> HardwareDescription:
+    """The board with tables of one granule."""
+    return HardwareDescription(
+        name=name,
+        title=f"QEMU's AArch64 virt, 48-bit addresses, {1 << page_bits >> 10} KiB pages",
+        target=Target("aarch64", 8),
+        build=partial(build, page_bits=page_bits),
+        ram=(RAM,),
+        program_start=PROGRAM.start,
+        program_end=PROGRAM.end,
+        statics_base=PROGRAM.start + 0x10_0000,
+        stack_top=PROGRAM.end,
+        simulated_mmu=partial(SimulatedAarch64, features=EVERY_GRANULE),
+        peripherals=peripherals,
+        boot=aarch64_boot(
+            image_name=f"{name}.elf",
+            entry_level=1,
+            qemu=("qemu-system-aarch64", "-M", "virt", "-cpu", "max", "-m", "128"),
+            loads_elf=True,
+        ),
+    )
+
+
+VIRT = virt("virt", 12)
+VIRT_16K = virt("virt-16k", 14)
+VIRT_64K = virt("virt-64k", 16)
