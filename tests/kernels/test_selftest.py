@@ -70,16 +70,14 @@ def nothing(*_: Any) -> None:
 
 
 def one_page_past_the_end(kernel: Any) -> None:
-    """The known trap: physical_heap_end is a page too far."""
-    link = kernel.physical._link_all_pages
+    """The known trap: the heap ends a page too far."""
+    regions = kernel.physical.regions
+    add = regions.add
 
-    def broken() -> None:
-        info = kernel.physical.info
-        info.physical_heap_end = info.physical_heap_end + info.page_length
-        info.page_quantity = info.page_quantity + 1
-        link()
+    def broken(lower: Any, start: Any, end: Any) -> Any:
+        return add(lower, start, end + regions.page_length)
 
-    kernel.physical._link_all_pages = broken
+    regions.add = broken
 
 
 def first_in_first_out(kernel: Any) -> None:

@@ -223,8 +223,9 @@ def flat(
     ``ends`` are the ends of the program and of the RAM, instead of ``pages``.
     """
     where = layout or Layout()
-    # The map of free pages lies between the program and the heap.
-    map_end = -(-(pages // 64 + 1) * 8 // PAGE) * PAGE
+    # A record and the map of free pages lie between the program and the heap.
+    words = 4 + pages // 64 + 1
+    map_end = -(-words * 8 // PAGE) * PAGE
     program_end, physical_end = ends or (PROGRAM.end, PROGRAM.end + map_end + pages * PAGE)
 
     def build(image: Image) -> Hardware:

@@ -69,10 +69,36 @@ MAKERS: dict[str, Callable[..., Machine]] = {
 }
 
 
+def regions(machine: Machine) -> list[tuple[int, int, int]]:
+    """(start, end, fresh) of each region of the physical heap, read from physical memory."""
+    size = machine.hardware.target.pointer_bytes
+    found: list[tuple[int, int, int]] = []
+    record = int(machine.page_regions.lowest or 0)
+    while record:
+        words = machine.read_physical(record, 4 * size)
+        record, start, end, fresh = (
+            int.from_bytes(words[at : at + size], "little") for at in range(0, 4 * size, size)
+        )
+        assert start <= fresh <= end
+        assert not found or found[-1][1] <= start
+        found.append((start, end, fresh))
+    return found
+
+
+def heap_pages(machine: Machine) -> list[int]:
+    """Every page of the physical heap."""
+    length = int(machine.physical_mem_info.page_length)
+    return [page for start, end, _ in regions(machine) for page in range(start, end, length)]
+
+
 def free_list(machine: Machine) -> list[int]:
-    """The addresses of the free pages in the order of the list, read from physical memory."""
+    """The free pages in the order in which they are handed out, read from physical memory.
+
+    A fresh page stands for those of its region above it too, which have no marker yet.
+    """
     info = machine.physical_mem_info
     size = machine.hardware.target.pointer_bytes
+    fresh = {fresh: end for _, end, fresh in regions(machine)}
     pages: list[int] = []
     page = int(info.free_pages_list or 0)
     previous = 0
@@ -80,8 +106,9 @@ def free_list(machine: Machine) -> list[int]:
         assert len(pages) < info.page_quantity, f"the free list has a cycle at {page:#x}"
         words = machine.read_physical(page, 2 * size)
         assert int.from_bytes(words[size:], "little") == previous, f"previous of {page:#x}"
-        pages.append(page)
+        pages += range(page, fresh.get(page, page + 1), int(info.page_length))
         previous, page = page, int.from_bytes(words[:size], "little")
+    assert len(pages) == info.free_pages_count
     return pages
 
 
@@ -90,16 +117,16 @@ def pages_in_use(machine: Machine) -> dict[int, bytes]:
     info = machine.physical_mem_info
     free = set(free_list(machine))
     length = int(info.page_length)
-    pages = range(int(info.physical_heap_start), int(info.physical_heap_end), length)
-    return {page: machine.read_physical(page, length) for page in pages if page not in free}
+    used = (page for page in heap_pages(machine) if page not in free)
+    return {page: machine.read_physical(page, length) for page in used}
 
 
 IDENTIFIER = ("mmu_info",)  # changes with every switch of tables
-STATISTICS = ("failed_calls", "peak_live_bytes")
+STATISTICS = ("failed_calls", "peak_live_bytes", "recent")
 
 
 def registries(machine: Machine) -> dict[str, Any]:
-    """Every static variable, field by field; without the current ASID and statistics."""
+    """Every static variable, field by field; without the current ASID, statistics and hints."""
     found: dict[str, Any] = {}
     for static in machine.image.statics.values():
         value = machine.static(static.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from flat import PAGE, PROGRAM, flat
-from machines import free_list, state, take_all_pages
+from machines import free_list, heap_pages, state, take_all_pages
 
 from kernmem.hardware import find
 from kernmem.language import KernelPanic
@@ -26,12 +26,12 @@ def info(machine: Machine) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("ends", "heap"),
     [
-        # The map of free pages, 8 bytes for each 64 pages, lies right after the program.
+        # A record of 32 bytes and the map, 8 bytes for each 64 pages, lie after the program.
         ((0x2_0000, 0x2_0A00), (0x2_0100, 0x2_0A00)),
         ((0x2_0000, 0x2_0AFF), (0x2_0100, 0x2_0A00)),  # no part of a page at the end
         ((0x2_0001, 0x2_0A00), (0x2_0100, 0x2_0A00)),
-        ((0x2_00F8, 0x2_0A00), (0x2_0100, 0x2_0A00)),  # the map fills the page exactly
-        ((0x2_00F9, 0x2_0A00), (0x2_0200, 0x2_0A00)),  # the map takes the first page
+        ((0x2_00D8, 0x2_0A00), (0x2_0100, 0x2_0A00)),  # they fill the page exactly
+        ((0x2_00D9, 0x2_0A00), (0x2_0200, 0x2_0A00)),  # they take the first page
         ((0x2_0100, 0x2_0A00), (0x2_0200, 0x2_0A00)),
         ((0x2_0000, 0x2_0000 + 3000 * PAGE), (0x2_0200, 0x2_0000 + 3000 * PAGE)),
     ],
@@ -69,7 +69,7 @@ def test_zero_pages(ends: tuple[int, int]) -> None:
     assert ends[0] <= found["physical_heap_start"] == found["physical_heap_end"] <= ends[1]
     assert machine.read_physical(ends[1], PAGE) == before, "something was stored past the RAM"
     assert machine.alloc_physical_page() is None
-    with pytest.raises(KernelPanic, match="outside the physical heap"):
+    with pytest.raises(KernelPanic, match="outside the regions of the physical heap"):
         machine.free_physical_page(found["physical_heap_start"])
 
 
@@ -91,9 +91,13 @@ def test_registry_of_a_raspberry_pi() -> None:
 
 def test_every_whole_page_is_linked_ascending_and_none_outside(machine: Machine) -> None:
     found = machine.physical_mem_info
-    pages = range(found.physical_heap_start, found.physical_heap_end, found.page_length)
-    assert free_list(machine) == list(pages)
+    pages = heap_pages(machine)
+    assert free_list(machine) == pages
     assert len(pages) == found.page_quantity == found.free_pages_count
+    assert (pages[0], pages[-1]) == (
+        found.physical_heap_start,
+        found.physical_heap_end - found.page_length,
+    )
 
 
 def test_nothing_is_stored_at_or_past_the_end_of_the_heap() -> None:
@@ -186,7 +190,7 @@ def refused(machine: Machine, page: int, reason: str) -> None:
     before = state(machine)
     with pytest.raises(KernelPanic) as caught:
         machine.free_physical_page(page)
-    assert caught.value.message == f"free_physical_page: {page:#x} {reason}"
+    assert caught.value.message == f"physical page {page:#x} cannot be freed: {reason}"
     assert state(machine) == before
 
 
@@ -195,7 +199,7 @@ def test_free_outside_the_heap_panics(machine: Machine) -> None:
     found = machine.physical_mem_info
     start, end = int(found.physical_heap_start), int(found.physical_heap_end)
     length = int(found.page_length)
-    reason = f"is outside the physical heap, {start:#x} to {end:#x}"
+    reason = f"it is outside the regions of the physical heap, which lie in {start:#x} to {end:#x}"
     for page in (0, length, start - length, start - 1, end, end + length, 2**64 - length):
         refused(machine, page, reason)
 
@@ -203,11 +207,11 @@ def test_free_outside_the_heap_panics(machine: Machine) -> None:
 def test_free_of_a_misaligned_address_panics(machine: Machine) -> None:
     page = machine.alloc_physical_page()
     for offset in (1, 8, int(machine.physical_mem_info.page_length) - 1):
-        refused(machine, page + offset, "is not a multiple of the page length")
+        refused(machine, page + offset, "not a multiple of the page length")
 
 
 def test_free_of_a_page_never_allocated_panics(machine: Machine) -> None:
-    refused(machine, free_list(machine)[3], "is free already")
+    refused(machine, free_list(machine)[3], "it is free already")
 
 
 def test_second_free_panics(machine: Machine) -> None:
@@ -215,7 +219,7 @@ def test_second_free_panics(machine: Machine) -> None:
     for page in pages:
         machine.free_physical_page(page)
     for page in pages:
-        refused(machine, page, "is free already")
+        refused(machine, page, "it is free already")
 
 
 def test_a_used_page_that_imitates_a_free_one_can_be_freed(machine: Machine) -> None:
@@ -235,7 +239,7 @@ def test_second_free_is_found_whatever_the_free_page_holds() -> None:
     page = machine.alloc_physical_page()
     machine.free_physical_page(page)
     machine.write_physical(page, b"\xee" * 16)
-    with pytest.raises(KernelPanic, match=f"{page:#x} is free already"):
+    with pytest.raises(KernelPanic, match=f"{page:#x} cannot be freed: it is free already"):
         machine.free_physical_page(page)
 
 

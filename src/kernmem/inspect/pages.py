@@ -1,10 +1,26 @@
-"""Physical pages: the list of the free ones, and a map of all."""
+"""Physical pages: the regions they lie in, the list of the free ones, and a map of all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from kernmem.machine.port import Machine
+
+MOST_REGIONS = 1000  # more means that their list is damaged
+
+
+@dataclass(frozen=True)
+class PageRegion:
+    """Pages side by side, from ``start`` to ``end``.
+
+    Attributes:
+        fresh: the lowest page that was never handed out; the free list stops there, and means
+            all from there on.
+    """
+
+    start: int
+    end: int
+    fresh: int
 
 
 @dataclass(frozen=True)
@@ -35,27 +51,44 @@ class FreeList:
         return "\n".join(lines)
 
 
+def read_regions(machine: Machine) -> tuple[PageRegion, ...]:
+    """The regions of the physical heap, ascending, from their records in physical memory."""
+    pointer = machine.hardware.target.pointer_bytes
+    regions: list[PageRegion] = []
+    record = int(machine.page_regions.lowest or 0)
+    while record and len(regions) < MOST_REGIONS:
+        data = machine.read_physical(record, 4 * pointer)
+        record, start, end, fresh = (
+            int.from_bytes(data[at : at + pointer], "little")
+            for at in range(0, 4 * pointer, pointer)
+        )
+        regions.append(PageRegion(start, end, fresh))
+    return tuple(regions)
+
+
 def read_free_list(machine: Machine) -> FreeList:
     """Follow the markers in the free pages, in physical memory."""
     info = machine.physical_mem_info
-    start, end = int(info.physical_heap_start), int(info.physical_heap_end)
+    regions = read_regions(machine)
     length, count = int(info.page_length), int(info.free_pages_count)
     pointer = machine.hardware.target.pointer_bytes
     pages: dict[int, None] = {}
     problems: list[str] = []
     page, before = int(info.free_pages_list or 0), 0
     while page:
+        region = next((each for each in regions if each.start <= page < each.end), None)
         if page in pages:
             problems.append(f"the list comes back to {page:#x}, from {before:#x}")
             break
-        if not start <= page < end or (page - start) % length:
+        if region is None or page % length:
             problems.append(f"the list leads to {page:#x}, which is no page, from {before:#x}")
             break
         marker = machine.read_physical(page, 2 * pointer)
         previous = int.from_bytes(marker[pointer:], "little")
         if previous != before:
             problems.append(f"{page:#x} says that {previous:#x} is before it, not {before:#x}")
-        pages[page] = None
+        until = region.end if page == region.fresh else page + length
+        pages.update(dict.fromkeys(range(page, until, length)))
         page, before = int.from_bytes(marker[:pointer], "little"), page
     if len(pages) != count:
         problems.append(f"free_pages_count is {count}, and the list has {len(pages)}")
@@ -65,17 +98,17 @@ def read_free_list(machine: Machine) -> FreeList:
 def page_map(machine: Machine, width: int = 64, rows: int = 16) -> str:
     """All pages drawn to scale: ``#`` used, ``.`` free, ``+`` both."""
     free_list = read_free_list(machine)
-    start = int(machine.physical_mem_info.physical_heap_start)
     length = free_list.page_length
-    free = {(page - start) // length for page in free_list.pages}
+    free = set(free_list.pages)
     cell = max(1, -(-free_list.quantity // (width * rows)))
-    marks = []
-    for first in range(0, free_list.quantity, cell):
-        numbers = range(first, min(first + cell, free_list.quantity))
-        found = sum(number in free for number in numbers)
-        marks.append("." if found == len(numbers) else "+" if found else "#")
-    text = "".join(marks)
     lines = [f"{cell} pages a character: # used  . free  + both"]
-    for at in range(0, len(text), width):
-        lines.append(f"{start + at * cell * length:#014x}  {text[at : at + width]}")
+    for region in read_regions(machine):
+        row = width * cell * length
+        for start in range(region.start, region.end, row):
+            text = ""
+            for first in range(start, min(start + row, region.end), cell * length):
+                cells = range(first, min(first + cell * length, region.end), length)
+                found = sum(page in free for page in cells)
+                text += "." if found == len(cells) else "+" if found else "#"
+            lines.append(f"{start:#014x}  {text}")
     return "\n".join([*lines, *free_list.problems])

@@ -1,7 +1,12 @@
 """Physical: allocation and deallocation of physical pages.
 
-Every unused page starts with a marker, and the markers form a list.  One bit a page, kept right
-after the program, says which pages are on it, so that a second free is found exactly and at once.
+The heap is some regions of RAM.  Every unused page starts with a marker, and the markers form a
+list.  One bit a page says which pages are on it, so that a second free is found exactly and at
+once, and runs of pages are found however the list is shuffled.
+
+Starting costs the same whatever the length of the RAM.  Of the pages that were never handed out,
+each region lists its lowest only, and that gets a successor when it is taken: a page has its
+marker as soon as a walk over the list can reach it.
 
 The functions touch pages at their physical addresses: they may be called only while the MMU is
 off or the linear space is current, and panic otherwise.
@@ -14,26 +19,22 @@ from kernmem.language import (
     Image,
     PhysicalAddress,
     Struct,
-    VirtualAddress,
     address_of,
     api,
     from_linear,
     kernel,
     linear,
     panic,
-    span,
     struct,
-    u64,
     usize,
 )
 from kernmem.memory.architecture import MemoryMap
-
-BITS = 64  # pages that one word of the map stands for
+from kernmem.memory.page_regions import PageRegion, PageRegions
 
 
 @struct("free_page_marker_t")
 class FreePageMarker(Struct):
-    """Lies at the start of each unused page."""
+    """Lies at the start of each unused page that the list has reached."""
 
     next: FreePageMarker | None
     previous: FreePageMarker | None
@@ -43,8 +44,9 @@ class FreePageMarker(Struct):
 class PhysicalMemInfo(Struct):
     """How the physical memory is used.
 
-    program_end <= physical_heap_start <= physical_heap_end <= physical_end; the heap is
-    page_quantity pages of page_length bytes, free_pages_count of them on free_pages_list.
+    physical_heap_start and physical_heap_end enclose the regions of the heap, and what lies
+    between these.  It has page_quantity pages of page_length bytes, of which free_pages_count
+    are free; free_pages_list leads to the one that is handed out next.
     """
 
     program_end: PhysicalAddress
@@ -62,12 +64,11 @@ class PhysicalMemInfo(Struct):
 class PhysicalMemState(Struct):
     """What the module keeps beside the registry."""
 
-    free_map: VirtualAddress  # a bit a page: 1 is free; addressed linearly
     addressable: bool  # the MMU is off, or the linear space is current
 
 
 class PhysicalMemory(Component):
-    """Hands out and takes back physical pages, each call in constant time."""
+    """Hands out and takes back physical pages: one in constant time, or a run of them."""
 
     c_module = "physical"
 
@@ -75,107 +76,196 @@ class PhysicalMemory(Component):
         super().__init__(image)
         self.memory_map = memory_map
         self.page_length = page_length
+        self.regions = PageRegions(image, page_length)
         self.info = self.static(PhysicalMemInfo, "physical_mem_info")
         self.state = self.static(PhysicalMemState, "physical_mem_state")
 
+    # Start-up -------------------------------------------------------------------------------
+
     @api
     def init_physical_memory_manager(self) -> None:
-        """Link every whole page between the program and the end of the RAM, in ascending order.
+        """Make every whole page between the program and the end of the RAM free.
 
-        Call it first, with the MMU off.  O(pages).
+        Call it first, with the MMU off.  The first pages are handed out in ascending order.
         """
         info = self.info
         info.program_end = self.memory_map.program_end()
         info.physical_end = self.memory_map.physical_end()
         if info.physical_end < info.program_end:
             panic(f"RAM ends at {info.physical_end}, before the program at {info.program_end}")
-        words = (info.physical_end - info.program_end) // self.page_length // BITS + 1
-        free_map = self._align_up(info.program_end, usize(8))
-        start = self._align_up(free_map + words * 8, usize(self.page_length))
-        end = info.physical_end - info.physical_end % self.page_length
-        if end <= start:  # no room for a page: an empty heap, within the RAM
-            start = info.physical_end
-            end = start
-        info.physical_heap_start = start
-        info.physical_heap_end = end
-        info.physical_heap_length = end - start
         info.page_length = usize(self.page_length)
-        info.page_quantity = (end - start) // self.page_length
-        self.state.free_map = linear(free_map)
+        info.page_quantity = usize(0)
+        info.physical_heap_start = info.physical_end
+        info.physical_heap_end = info.physical_end
+        info.free_pages_list = None
+        self.regions.clear()
         self.state.addressable = True
-        self._link_all_pages()
+        region = self.regions.add(None, info.program_end, info.physical_end)
+        if region is not None:
+            self._list_region(None, region)
+        info.physical_heap_length = info.physical_heap_end - info.physical_heap_start
+        info.free_pages_count = info.page_quantity
 
     @kernel
-    def _link_all_pages(self) -> None:
-        """Put every page of the heap on the free list and into the map."""
+    def _list_region(self, lower: PageRegion | None, region: PageRegion) -> None:
+        """Take in a new region, above the ``lower`` one: its fresh page ends the list."""
         info = self.info
-        info.free_pages_count = info.page_quantity
-        info.free_pages_list = None
-        if info.page_quantity == 0:
-            return  # there may be no room for the map either
-        previous: FreePageMarker | None = None
-        for index in span(usize(0), info.page_quantity):
-            page = info.physical_heap_start + index * self.page_length
-            marker = self.at(FreePageMarker, linear(page))
-            marker.previous = previous
-            marker.next = None
-            if previous is None:
-                info.free_pages_list = marker
-            else:
-                previous.next = marker
-            previous = marker
-        free_map = self.array_at(u64, self.state.free_map)
-        for word in span(usize(0), info.page_quantity // BITS):
-            free_map[word] = ~u64(0)
-        free_map[info.page_quantity // BITS] = (u64(1) << info.page_quantity % BITS) - 1
+        marker = self.at(FreePageMarker, linear(region.fresh))
+        marker.next = None
+        marker.previous = None
+        if lower is None:
+            info.physical_heap_start = region.start
+            info.free_pages_list = marker
+        else:
+            before = self.at(FreePageMarker, linear(lower.fresh))
+            before.next = marker
+            marker.previous = before
+        info.physical_heap_end = region.end
+        info.page_quantity += (region.end - region.start) // self.page_length
+
+    # One page -------------------------------------------------------------------------------
 
     @api
     def alloc_physical_page(self) -> PhysicalAddress | None:
         """Take the page that was freed last; None when none is left.  O(1)."""
         self.require_addressable()
-        info = self.info
-        marker = info.free_pages_list
+        marker = self.info.free_pages_list
         if marker is None:
             return None
-        following = marker.next
-        info.free_pages_list = following
-        if following is not None:
-            following.previous = None
-        info.free_pages_count -= 1
         page = from_linear(address_of(marker))
-        index = (page - info.physical_heap_start) // self.page_length
-        free_map = self.array_at(u64, self.state.free_map)
-        free_map[index // BITS] &= ~(u64(1) << index % BITS)
+        region = self.regions.around(page)
+        if region is None:
+            panic(f"the list of free pages leads to {page}, which is outside the physical heap")
+        self._take(region, page)
         return page
 
     @api
     def free_physical_page(self, page: PhysicalAddress) -> None:
-        """Give back a page taken with :meth:`alloc_physical_page`.  O(1).
+        """Give back a page taken with :meth:`alloc_physical_page`, or one of a run.  O(1).
 
         Panics for a page outside the heap, a misaligned address, and a page free already.
         """
+        region = self._region_to_free_in(page)
+        if self.regions.is_free(region, page):
+            panic(f"physical page {page} cannot be freed: it is free already")
+        self._put(region, page)
+
+    # Runs of pages --------------------------------------------------------------------------
+
+    @api
+    def alloc_physical_pages(
+        self, count: usize, alignment: usize, limit: PhysicalAddress
+    ) -> PhysicalAddress | None:
+        """Take ``count`` pages side by side: the lowest run there is; None if there is none.
+
+        The address is a multiple of ``alignment`` bytes, a power of 2; 0 asks for no more than
+        whole pages.  The last byte lies below ``limit``; 0 is no limit.  O(pages / bits of a
+        word + count), and as much for fresh pages that are passed over for the alignment.
+        """
         self.require_addressable()
-        info = self.info
-        start = info.physical_heap_start
-        end = info.physical_heap_end
-        if page < start or page >= end:
-            panic(f"free_physical_page: {page} is outside the physical heap, {start} to {end}")
-        if (page - start) % self.page_length != 0:
-            panic(f"free_physical_page: {page} is not a multiple of the page length")
-        index = (page - start) // self.page_length
-        bit = u64(1) << index % BITS
-        free_map = self.array_at(u64, self.state.free_map)
-        if free_map[index // BITS] & bit != 0:
-            panic(f"free_physical_page: {page} is free already")
-        free_map[index // BITS] |= bit
+        if count == 0:
+            panic("alloc_physical_pages: the count must be at least 1, not 0")
+        if alignment != 0 and alignment & (alignment - 1) != 0:
+            panic(f"alloc_physical_pages: the alignment must be a power of 2, not {alignment}")
+        if count > self.info.free_pages_count:
+            return None
+        length = count * self.page_length
+        least = alignment if alignment > self.page_length else usize(self.page_length)
+        region = self.regions.list.lowest
+        while region is not None:
+            run = self.regions.find_run(region, length, least, limit)
+            if run is not None:
+                while region.fresh < run + length:
+                    self._refresh(region)
+                page = run
+                while page < run + length:
+                    self._take(region, page)
+                    page += self.page_length
+                return run
+            region = region.next
+        return None
+
+    @api
+    def free_physical_pages(self, base: PhysicalAddress, count: usize) -> None:
+        """Give back ``count`` pages from ``base`` on, whichever calls they were taken by.
+
+        Panics, with nothing changed, where :meth:`free_physical_page` would for one of them.
+        The lowest will be handed out first.  O(count).
+        """
+        region = self._region_to_free_in(base)
+        if count > (region.end - base) // self.page_length:
+            panic(f"{count} physical pages from {base} on cannot be freed: the region ends before")
+        page = base + count * self.page_length
+        free = self.regions.next_page(region, base, page, True)
+        if free < page:
+            panic(f"physical page {free} cannot be freed: it is free already")
+        while page > base:
+            page -= self.page_length
+            self._put(region, page)
+
+    # The list and the map -------------------------------------------------------------------
+
+    @kernel
+    def _region_to_free_in(self, page: PhysicalAddress) -> PageRegion:
+        """The region of a page that may be free or not, but is one."""
+        self.require_addressable()
+        region = self.regions.around(page)
+        if region is None:
+            start = self.info.physical_heap_start
+            end = self.info.physical_heap_end
+            panic(
+                f"physical page {page} cannot be freed: it is outside the regions of the "
+                f"physical heap, which lie in {start} to {end}"
+            )
+        if page % self.page_length != 0:
+            panic(f"physical page {page} cannot be freed: not a multiple of the page length")
+        return region
+
+    @kernel
+    def _put(self, region: PageRegion, page: PhysicalAddress) -> None:
+        """Put a used page at the start of the list."""
+        self.regions.set_free(region, page)
         marker = self.at(FreePageMarker, linear(page))
-        head = info.free_pages_list
+        head = self.info.free_pages_list
         marker.previous = None
         marker.next = head
         if head is not None:
             head.previous = marker
-        info.free_pages_list = marker
-        info.free_pages_count += 1
+        self.info.free_pages_list = marker
+        self.info.free_pages_count += 1
+
+    @kernel
+    def _take(self, region: PageRegion, page: PhysicalAddress) -> None:
+        """Take a free page off the list, wherever it is."""
+        if page == region.fresh:
+            self._refresh(region)
+        self.regions.set_used(region, page)
+        marker = self.at(FreePageMarker, linear(page))
+        previous = marker.previous
+        following = marker.next
+        if previous is None:
+            self.info.free_pages_list = following
+        else:
+            previous.next = following
+        if following is not None:
+            following.previous = previous
+        self.info.free_pages_count -= 1
+
+    @kernel
+    def _refresh(self, region: PageRegion) -> None:
+        """Make the fresh page like other free ones; the one above it is listed after it."""
+        marker = self.at(FreePageMarker, linear(region.fresh))
+        self.regions.enter_fresh(region)
+        if region.fresh < region.end:
+            added = self.at(FreePageMarker, linear(region.fresh))
+            following = marker.next
+            added.next = following
+            added.previous = marker
+            if following is not None:
+                following.previous = added
+            marker.next = added
+
+    # Where physical memory can be used ------------------------------------------------------
 
     @kernel
     def require_addressable(self) -> None:
@@ -190,9 +280,3 @@ class PhysicalMemory(Component):
     def set_addressable(self, addressable: bool) -> None:
         """Say whether physical addresses can be used as they are from now on."""
         self.state.addressable = addressable
-
-    @kernel
-    def _align_up(self, address: PhysicalAddress, alignment: usize) -> PhysicalAddress:
-        """The lowest multiple of ``alignment`` that is not below ``address``."""
-        above = address + (alignment - 1)
-        return above - above % alignment
