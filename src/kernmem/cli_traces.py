@@ -32,7 +32,9 @@ from kernmem.terminal import console, exit_codes, heap_options, progress_bar
 )
 @heap_options
 @click.option("--addresses", is_flag=True, help="Print `id offset` for each allocation.")
-@click.option("--check", is_flag=True, help="Mark each buffer's ends, and verify them at its free.")
+@click.option(
+    "--check", is_flag=True, help="Verify that buffers do not overlap and keep what is in them."
+)
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Only the first N records.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
 def replay_command(

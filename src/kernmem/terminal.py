@@ -39,9 +39,10 @@ def console(*, stderr: bool = False) -> Console:
 def exit_codes() -> Iterator[None]:
     """Turn what can go wrong into a line on stderr and an exit code."""
     from kernmem.machine.errors import MachineTimeout
-    from kernmem.workload.result import CorruptBuffer
+    from kernmem.workload.result import CorruptBuffer, OverlappingBuffer
 
-    failures = (KernelPanic, PageFault, ModelViolation, MachineTimeout, CorruptBuffer)
+    wrong_buffers = (CorruptBuffer, OverlappingBuffer)
+    failures = (KernelPanic, PageFault, ModelViolation, MachineTimeout, *wrong_buffers)
     try:
         yield
     except KernmemError as error:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import kernmem
+from kernmem.language import VirtualAddress
 from kernmem.machine.native import shared_object
 from kernmem.machine.port import Machine
 from kernmem.machine.symbols import Symbol
-from kernmem.memory.gap import SUPERBUFFER_MAGIC
+from kernmem.memory.gap import SUPERBUFFER_MAGIC, Buffer
 from kernmem.workload.replay import replay
-from kernmem.workload.result import Allocation, CorruptBuffer, ReplayResult
+from kernmem.workload.result import Allocation, CorruptBuffer, OverlappingBuffer, ReplayResult
 from kernmem.workload.trace import read_trace
 
 from .traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
@@ -138,6 +139,20 @@ def test_a_checked_replay_finds_what_was_overwritten(tmp_path: Path) -> None:
     assert str(caught.value).startswith("the buffer of id 4 was overwritten: 0xee at 0x")
 
 
+def test_a_checked_replay_finds_what_overlaps(tmp_path: Path) -> None:
+    events = ((ALLOCATE, 1, 100), (ALLOCATE, 2, 100), (ALLOCATE, 3, 100))
+    trace = read_trace(save(tmp_path / "overlapping.npz", *events))
+    machine = kernmem.boot("lab")
+    start = int(machine.kernel_heap_info.heap_start)
+    given = [machine.kmalloc(100), machine.kmalloc(100)]
+    again = machine.kernel.at(Buffer, VirtualAddress(start + HEADER + 99))
+    buffers = iter([*given, again])
+    machine.kmalloc = lambda length: next(buffers)
+    with pytest.raises(OverlappingBuffer) as caught:
+        replay(machine, trace, check=True)
+    assert (caught.value.id, caught.value.address) == (3, start + HEADER + 99)
+
+
 STUCK = """
 #include <stdint.h>
 void *stuck_kmalloc(uint64_t length);
@@ -152,9 +167,10 @@ def test_the_host_finds_a_buffer_that_was_given_twice(tmp_path: Path) -> None:
     trace = read_trace(save(tmp_path / "twice.npz", *events))
     with kernmem.boot("lab", "host") as machine:  # type: ignore[attr-defined]
         machine.library.symbols["kmalloc"] = Symbol("kmalloc", address, 0, "function")
-        with pytest.raises(CorruptBuffer) as caught:
+        with pytest.raises(OverlappingBuffer) as caught:
             replay(machine, trace, check=True)
-        assert caught.value.id == 40
+        assert caught.value.id == 50
+        assert "given for id 50, overlaps a live one" in str(caught.value)
 
 
 def test_the_host_measures_time_and_leaves_the_heap_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""C that runs in this process: compiled on first use, cached, loaded."""
+"""C that runs on this computer: compiled on first use, cached."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kernmem.machine.toolchain import (
     digest,
     link,
     replace_file,
+    run,
     toolchain_version,
 )
 
@@ -44,6 +45,23 @@ def shared_object(sources: Mapping[str, str], flags: tuple[str, ...] = ()) -> Pa
         made = path.with_name(f"{key}.new.so")
         link(("-shared", "--build-id=none"), objects.values(), made)
         replace_file(path, made.read_bytes())
+        made.unlink(missing_ok=True)
+    return path
+
+
+def executable(sources: Mapping[str, str], flags: tuple[str, ...] = ()) -> Path:
+    """Compile C files (name -> text) to a program that uses this system's C library; cached."""
+    compiler = Compiler((*NATIVE_FLAGS, *flags))
+    texts = (f"{name}\0{text}" for name, text in sorted(sources.items()))
+    key = digest(toolchain_version(), *compiler.flags, *texts)
+    path = cache_directory() / "programs" / key
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        made = path.with_name(f"{key}.new")
+        objects = map(str, compiler.compile(sources).values())
+        run(("cc", *compiler.flags, *objects, "-o", str(made)), f"{sorted(sources)} do not link")
+        replace_file(path, made.read_bytes())
+        path.chmod(0o755)
         made.unlink(missing_ok=True)
     return path
 

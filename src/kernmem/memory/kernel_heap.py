@@ -11,6 +11,8 @@ A gap never touches another gap, nor a void that could be merged into it.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from kernmem.language import (
     Component,
     Image,
@@ -37,10 +39,21 @@ from kernmem.memory.gap import (
 )
 from kernmem.memory.gap_orders import AddrTree, LengthTree, gap_length
 from kernmem.memory.gap_tree import LEFT, RIGHT
-from kernmem.memory.kernel_segment import KernelSegment
+from kernmem.memory.kernel_segment import KernelSegmentInfo
 from kernmem.memory.profile import Placement, Profile
 
 MOST_VOIDS = 16  # voids that one merge looks at, on each side
+
+
+class Segment(Protocol):
+    """What a heap lies in: it starts somewhere from ``segment_start`` on, and may grow."""
+
+    segment_start: int
+    segment_limit: int
+    info: KernelSegmentInfo
+
+    def extend_kernel_segment_to(self, end: VirtualAddress) -> bool:
+        """Grow until ``end`` is within; False, with nothing changed, if that cannot be."""
 
 
 @struct("kernel_heap_info_t")
@@ -70,7 +83,7 @@ class KernelHeap(Component):
 
     c_module = "kernelheap"
 
-    def __init__(self, image: Image, segment: KernelSegment, profile: Profile) -> None:
+    def __init__(self, image: Image, segment: Segment, profile: Profile) -> None:
         super().__init__(image)
         self.segment = segment
         if not profile.packed:

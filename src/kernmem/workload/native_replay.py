@@ -11,26 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from kernmem.language import layout
+from kernmem.machine.errors import MachineError
 from kernmem.machine.host import HostMachine
 from kernmem.machine.native import shared_object
 from kernmem.machine.port import Machine
 from kernmem.machine.symbols import Symbol
 from kernmem.memory.kernel_heap import KernelHeapInfo
-from kernmem.workload.result import Allocation, CorruptBuffer, ReplayResult
+from kernmem.workload.result import Allocation, CorruptBuffer, OverlappingBuffer, ReplayResult
 from kernmem.workload.trace import Op, Trace
 
-SOURCE = Path(__file__).with_name("native_replay.c")
+HERE = Path(__file__).parent
+SOURCES = ("native_replay.c", "replay.h")
 FUNCTIONS = ("kernmem_replay_measure", "kernmem_replay_time")
+NO_SHADOW = "a checked replay needs 16 TiB of address space: see ulimit -v, or do not check"
 REPEATS = 7
 """The time of a replay is the least of so many: what disturbs a process only ever adds."""
 
 
 class NativeReplay(ctypes.Structure):
-    """``struct replay`` of ``native_replay.c``."""
+    """``struct replay`` of ``replay.h``."""
 
     _fields_: ClassVar = [
-        ("kmalloc", ctypes.c_void_p),
-        ("kfree", ctypes.c_void_p),
+        ("allocate", ctypes.c_void_p),
+        ("free", ctypes.c_void_p),
         ("heap_start", ctypes.c_uint64),
         ("heap_end", ctypes.c_void_p),
         ("records", ctypes.c_uint64),
@@ -38,6 +41,7 @@ class NativeReplay(ctypes.Structure):
         ("id", ctypes.c_void_p),
         ("size", ctypes.c_void_p),
         ("objects", ctypes.c_void_p),
+        ("names", ctypes.c_uint64),
         ("offsets", ctypes.c_void_p),
         ("check", ctypes.c_uint64),
         ("calls", ctypes.c_uint64),
@@ -49,7 +53,9 @@ class NativeReplay(ctypes.Structure):
         ("bad_address", ctypes.c_uint64),
         ("found", ctypes.c_uint64),
         ("written", ctypes.c_uint64),
+        ("overlapping", ctypes.c_uint64),
         ("bad_id", ctypes.c_uint64),
+        ("shadow", ctypes.c_void_p),
     ]
 
 
@@ -87,8 +93,8 @@ class _HostReplay:
         heap_end = next(field for field in fields if field.name == "heap_end")
         symbols = machine.library.symbols
         self._native = NativeReplay(
-            kmalloc=symbols["kmalloc"].address,
-            kfree=symbols["kfree"].address,
+            allocate=symbols["kmalloc"].address,
+            free=symbols["kfree"].address,
             heap_start=int(self._info.heap_start),
             heap_end=int(self._info) + heap_end.offset,
             records=len(self._op),
@@ -96,15 +102,19 @@ class _HostReplay:
             id=_pointer(self._id),
             size=_pointer(self._size),
             objects=_pointer(self._objects),
+            names=len(self._names),
             offsets=_pointer(self._offsets),
         )
 
     def run(self, check: bool, on_allocation: Callable[[Allocation], None] | None) -> ReplayResult:
         native = self._native
         native.check = check
-        self._call("kernmem_replay_measure")
+        if self._call("kernmem_replay_measure"):
+            raise MachineError(NO_SHADOW)
+        name = int(self._names[native.bad_id]) if native.records else 0
+        if native.overlapping:
+            raise OverlappingBuffer(name, native.overlapping)
         if native.bad_address:
-            name = int(self._names[native.bad_id])
             raise CorruptBuffer(name, native.bad_address, native.found, native.written)
         if on_allocation is not None:
             self._tell(on_allocation)
@@ -138,13 +148,13 @@ class _HostReplay:
         self._machine.restore(state)
         return least or 0
 
-    def _call(self, name: str) -> None:
-        self._machine.library.call(name, ctypes.addressof(self._native))
+    def _call(self, name: str) -> int:
+        return self._machine.library.call(name, ctypes.addressof(self._native))
 
 
 def _load(machine: HostMachine) -> ctypes.CDLL:
     """Load the loop, and make its functions ones that the machine can call."""
-    library = ctypes.CDLL(str(shared_object({SOURCE.name: SOURCE.read_text()})))
+    library = ctypes.CDLL(str(shared_object({name: (HERE / name).read_text() for name in SOURCES})))
     for name in FUNCTIONS:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
         machine.library.symbols[name] = Symbol(name, address, 0, "function")

@@ -6,12 +6,13 @@ freed later.  On the host machine the loop is compiled too, see :mod:`native_rep
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 
 from kernmem.language import address_of
 from kernmem.machine.port import Machine
 from kernmem.memory.gap import Buffer
-from kernmem.workload.result import Allocation, CorruptBuffer, ReplayResult
+from kernmem.workload.result import Allocation, CorruptBuffer, OverlappingBuffer, ReplayResult
 from kernmem.workload.trace import Op, Trace
 
 PROGRESS_EVERY = 2000
@@ -30,7 +31,8 @@ def replay(
 
     Args:
         limit: replay no more than the first ``limit`` records.
-        check: mark the first and last byte of every buffer, and verify them at its free.
+        check: verify that no two live buffers overlap, and that they keep what is in them until
+            they are freed: the first and last byte, on the host all.
         progress: hears now and then how many records are done.
         on_allocation: hears of every allocation.
     """
@@ -56,6 +58,7 @@ class _Replay:
         self._info = machine.static("kernel_heap_info")
         self._start = int(self._info.heap_start)
         self._live: dict[int, tuple[Buffer, int]] = {}
+        self._ends: list[tuple[int, int]] = []  # and starts of live buffers, if they are checked
         self._calls = 0
         self._failed = 0
         self._live_bytes = 0
@@ -92,11 +95,19 @@ class _Replay:
             self._peak_live = max(self._peak_live, self._live_bytes)
             self._peak_heap = max(self._peak_heap, int(self._info.heap_end) - self._start)
             if self._check:
+                self._claim(object_id, int(address_of(buffer)), size)
                 for address, mark in _marks(object_id, buffer, size):
                     self._machine.store(address, mark, 1)
         if self._on_allocation is not None:
             offset = None if buffer is None else int(address_of(buffer)) - self._start
             self._on_allocation(Allocation(object_id, offset))
+
+    def _claim(self, object_id: int, start: int, size: int) -> None:
+        """Note a buffer as live; none that is may have a byte of it."""
+        place = bisect_left(self._ends, (start + 1, 0))
+        if place < len(self._ends) and self._ends[place][1] < start + size:
+            raise OverlappingBuffer(object_id, start)
+        self._ends.insert(place, (start + size, start))
 
     def _free(self, object_id: int) -> None:
         buffer, size = self._live.pop(object_id, (None, 0))
@@ -107,6 +118,7 @@ class _Replay:
                 found = self._machine.load(address, 1)
                 if found != mark:
                     raise CorruptBuffer(object_id, address, found, mark)
+            del self._ends[bisect_left(self._ends, (int(address_of(buffer)) + size, 0))]
         self._machine.kfree(buffer)
         self._calls += 1
         self._live_bytes -= size

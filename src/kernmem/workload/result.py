@@ -58,3 +58,19 @@ class CorruptBuffer(KernmemError):
         )
         self.id = object_id
         self.address = address
+
+
+class OverlappingBuffer(KernmemError):
+    """A heap gave a buffer that has bytes of a live one.
+
+    Attributes:
+        id: the object of the trace that was given the buffer.
+        address: of the buffer.
+    """
+
+    def __init__(self, object_id: int, address: int) -> None:
+        super().__init__(
+            f"the buffer at {address:#x}, given for id {object_id}, overlaps a live one"
+        )
+        self.id = object_id
+        self.address = address

@@ -81,8 +81,8 @@ class Trace:
     def __len__(self) -> int:
         return len(self.op)
 
-    def peak_live_bytes(self) -> int:
-        """The most bytes that are live at once, of those asked for."""
+    def live_bytes(self) -> npt.NDArray[np.int64]:
+        """The bytes that are live after each record, of those asked for."""
         order = np.argsort(self.id, kind="stable")  # each object's events in time order
         sizes = np.where(self.op == Op.FREE, 0, self.size).astype(np.int64)[order]
         change = np.diff(sizes, prepend=0)
@@ -90,7 +90,11 @@ class Trace:
         change[first] = sizes[first]
         changes = np.empty_like(change)
         changes[order] = change
-        return int(np.cumsum(changes).max(initial=0))
+        return np.cumsum(changes)
+
+    def peak_live_bytes(self) -> int:
+        """The most bytes that are live at once."""
+        return int(self.live_bytes().max(initial=0))
 
 
 class TraceBuilder:
