@@ -13,17 +13,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from kernmem.hardware.lab import LAB, RAM, UART
-from kernmem.language import Component, Image, ModelViolation, PageFault
+from kernmem.hardware import find
+from kernmem.language import ModelViolation, PageFault, u32
 from kernmem.machine.model import Model
 from kernmem.memory import manager, virtual
-from kernmem.memory.architecture import Hardware
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import spec
 from kernmem.memory.virtual import PagetableStatus, VirtualMemory
 
-PAGE, BLOCK = 0x1_0000, 0x2000_0000
-PAGES = 0x20_0000_0000
+BOARDS = ("lab", "virt", "virt-16k", "virt-64k")  # from 2 levels of tables to 4
+PAGES = 0x80_0000_0000  # above every linear space, and within the width of physical addresses
 
 EQUIVALENT = {
     "_split: no order_tables": "the retire that follows has the same barrier",
@@ -96,35 +95,40 @@ def readable(machine: Model, address: int) -> bool:
     return True
 
 
-def workload(monkeypatch: pytest.MonkeyPatch, mutated: type[VirtualMemory]) -> None:
+def workload(monkeypatch: pytest.MonkeyPatch, board: str, mutated: type[VirtualMemory]) -> None:
     """Change the linear space while it is in use, and rely on every change."""
     monkeypatch.setattr(manager, "VirtualMemory", mutated)
-
-    def make(image: Image, hardware: Hardware) -> Component:
-        return MemoryManager(image, hardware, spec())
-
-    machine = Model(LAB, make)
+    hardware = find(board)
+    machine = Model(hardware, lambda image, parts: MemoryManager(image, parts, spec()))
+    parts = machine.kernel
+    assert isinstance(parts, MemoryManager)
+    page = parts.virtual.entries.page_length
+    block_length = 1 << int(parts.virtual.entries.shift(u32(1)))
     machine.init_memory()
     machine.enter_linear_space()
     table = machine.linear_space_info.pagetable
     frame = machine.alloc_physical_page()
     generator = random.Random(5)
     for _ in range(150):
-        address = PAGES + generator.randrange(2) * BLOCK + generator.randrange(4) * PAGE
+        address = PAGES + generator.randrange(2) * block_length + generator.randrange(4) * page
         if generator.random() < 0.5:
             machine.pagetable_map(table, address, frame)
         else:
             machine.pagetable_unmap(table, address)
         assert readable(machine, address) == bool(machine.pagetable_get_translation(table, address))
-    block = PAGES + 8 * BLOCK
-    for start, end in ((block, block + BLOCK), (block + BLOCK, block + BLOCK + 2 * PAGE)):
+    block = PAGES + 8 * block_length
+    for start, end in (
+        (block, block + block_length),
+        (block + block_length, block + block_length + 2 * page),
+    ):
         assert machine.pagetable_map_linear(table, start, end) == PagetableStatus.OK
         assert readable(machine, start)
-    assert machine.pagetable_unmap(table, block + 5 * PAGE) == PagetableStatus.OK
+    assert machine.pagetable_unmap(table, block + 5 * page) == PagetableStatus.OK
     assert readable(machine, block)
-    assert not readable(machine, block + 5 * PAGE)
+    assert not readable(machine, block + 5 * page)
     other = machine.create_pagetable()
-    for start, end in ((RAM.start, RAM.end), (UART, UART + PAGE)):
+    (ram,), (device,) = hardware.ram, parts.linear_space.devices
+    for start, end in ((ram.start, ram.end), (device.start, device.end)):
         assert machine.pagetable_map_linear(other, start, end) == PagetableStatus.OK
     machine.switch_pagetable(other)
     if readable(machine, block):
@@ -132,18 +136,20 @@ def workload(monkeypatch: pytest.MonkeyPatch, mutated: type[VirtualMemory]) -> N
     machine.switch_pagetable(table)
 
 
-def test_the_original_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_original_is_clean(monkeypatch: pytest.MonkeyPatch, board: str) -> None:
     """No complaint at all."""
-    workload(monkeypatch, VirtualMemory)
+    workload(monkeypatch, board, VirtualMemory)
 
 
+@pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize(
     ("number", "weaker"),
     [pytest.param(number, weaker, id=name) for number, weaker, name in mutants()],
 )
 def test_every_call_is_needed(
-    monkeypatch: pytest.MonkeyPatch, number: int, weaker: str | None
+    monkeypatch: pytest.MonkeyPatch, board: str, number: int, weaker: str | None
 ) -> None:
     """Without it, the model finds a violation."""
     with pytest.raises(ModelViolation):
-        workload(monkeypatch, mutant(number, weaker))
+        workload(monkeypatch, board, mutant(number, weaker))
