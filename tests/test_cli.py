@@ -22,6 +22,7 @@ KEYS = [
     "failed",
     "peak_live_bytes",
     "peak_heap_bytes",
+    "peak_pages",
     "end_gaps",
     "end_live_bytes",
 ]
@@ -42,7 +43,9 @@ def facts(*arguments: str | Path) -> Any:
 # Help and usage ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["", "boot", "build", "run", "hardware", "replay", "generate"])
+@pytest.mark.parametrize(
+    "command", ["", "boot", "build", "run", "hardware", "replay", "generate", "compare"]
+)
 def test_help(command: str) -> None:
     result = kernmem(*command.split(), "--help")
     assert result.exit_code == 0
@@ -282,3 +285,44 @@ def test_the_installed_command_has_no_colour_in_a_pipe() -> None:
     )
     assert "\x1b" not in done.stdout
     assert all("…" not in line for line in done.stdout.splitlines())
+
+
+# kernmem generate and compare -------------------------------------------------------------------
+
+
+def test_generate_writes_a_trace_that_replays(tmp_path: Path) -> None:
+    path = tmp_path / "small.npz"
+    result = kernmem("generate", "churn", "--events", "1200", "--seed", "5", "-o", path)
+    assert result.exit_code == 0
+    assert facts("replay", path, "--machine", "host", "--check", "--json")["calls"] == 1200
+    assert "zephyr" in kernmem("generate").stdout
+
+
+def test_compare_as_json_and_against_an_earlier_run(tmp_path: Path) -> None:
+    first = tmp_path / "first.json"
+    arguments = ("compare", "churn", "--allocators", "tuned-best,malloc", "--repetitions", "1")
+    told = facts(*arguments, "--json", "-o", first)
+    assert json.loads(first.read_text()) == told
+    assert [each["allocator"] for each in told["measurements"]] == ["tuned-best", "malloc"]
+    result = kernmem(*arguments, "--against", first, "--picture", tmp_path / "picture.svg")
+    assert result.exit_code == 0
+    assert "over the earlier" in result.stdout
+    assert "1.000" in result.stdout  # the smallest arena is what it was
+    assert (tmp_path / "picture.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "churn", "--allocators", "best"], "must be one of spec-best, "),
+        (["compare", "churn", "--plugin", "none.so"], "none.so: there is no such file"),
+        (["compare", "none.npz"], "none.npz: there is no such file"),
+        (["compare", "churn", "--against", __file__], "not a file of results"),
+        (["generate", "chum"], "a synthetic trace must be one of churn, "),
+        (["replay", "churn:x"], "the seed of 'churn:x' must be an integer"),
+    ],
+)
+def test_what_cannot_be_compared(arguments: list[str], message: str) -> None:
+    result = kernmem(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -17,7 +17,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from kernmem import cli_traces
+from kernmem import cli_compare, cli_traces
 from kernmem.hardware import HARDWARE, HardwareDescription
 from kernmem.system import MACHINES, heap_profile
 from kernmem.terminal import KERNEL_FAILED, console, exit_codes, heap_options
@@ -222,5 +222,5 @@ def _describe(hardware: HardwareDescription) -> dict[str, Any]:
     }
 
 
-for command in cli_traces.COMMANDS:
+for command in (*cli_traces.COMMANDS, *cli_compare.COMMANDS):
     main.add_command(command)

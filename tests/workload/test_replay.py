@@ -24,6 +24,8 @@ from .traces import ALLOCATE, ARM64, FREE, REALLOCATE, X86, save
 HEADER = 16
 PAGE = 0x1_0000
 RAM = 256 << 20
+TABLES = 6  # pages of the tables of the linear space and of the kernel's
+SEGMENT_TABLE = 1  # and of the segment's first page
 
 
 @pytest.fixture(params=["model", "host", "unicorn"])
@@ -55,6 +57,7 @@ def test_what_is_measured(machine: Machine, tmp_path: Path) -> None:
         failed=0,
         peak_live_bytes=PAGE + 100,
         peak_heap_bytes=2 * PAGE,
+        peak_pages=TABLES + SEGMENT_TABLE + 2,
         end_gaps=1,
         end_live_bytes=60,
     )
@@ -81,6 +84,7 @@ def test_what_the_heap_cannot_give(machine: Machine, tmp_path: Path) -> None:
         failed=3,
         peak_live_bytes=24,
         peak_heap_bytes=PAGE,
+        peak_pages=TABLES + SEGMENT_TABLE + 1,
         end_gaps=1,
         end_live_bytes=0,
     )
@@ -95,7 +99,7 @@ def test_what_the_heap_cannot_give(machine: Machine, tmp_path: Path) -> None:
 
 def test_an_empty_trace(machine: Machine, tmp_path: Path) -> None:
     result = replay(machine, read_trace(save(tmp_path / "empty.npz")))
-    assert result == ReplayResult(0, 0, 0, 0, 0, 0)
+    assert result == ReplayResult(0, 0, 0, 0, TABLES, 0, 0)
 
 
 def test_addresses_and_limit(machine: Machine) -> None:

@@ -56,6 +56,12 @@ class Allocator:
         return self.library is not None
 
 
+def kernel_name(profile: Profile) -> str:
+    """What kernmem's heap in a profile is called."""
+    void = "-void" if profile.voids else ""
+    return f"{profile.name}-{profile.placement.value}{void}"
+
+
 def kernel_allocator(profile: Profile) -> Allocator:
     """kernmem's heap in a profile, named after it and its placement."""
     target = Target("host", 8)
@@ -68,9 +74,7 @@ def kernel_allocator(profile: Profile) -> Allocator:
     body = next(text for name, text in generated.items() if name.endswith(".c"))
     sources["kernmem_body.h"] = body
     library = shared_object({**sources, **own}, (*PORTABLE, "-fvisibility=hidden"))
-    void = "-void" if profile.voids else ""
-    name = f"{profile.name}-{profile.placement.value}{void}"
-    return Allocator(name, library=library, profile=profile)
+    return Allocator(kernel_name(profile), library=library, profile=profile)
 
 
 def plugin(path: Path, name: str | None = None) -> Allocator:

@@ -58,7 +58,7 @@ static int turn(uint8_t *shadow, const struct object *object, int claimed)
 
 static void allocate(struct replay *replay, uint64_t record)
 {
-    uint64_t id = replay->id[record], size = replay->size[record], heap_bytes;
+    uint64_t id = replay->id[record], size = replay->size[record];
     struct object *object = &replay->objects[id];
 
     object->buffer = replay->allocate(size);
@@ -72,9 +72,11 @@ static void allocate(struct replay *replay, uint64_t record)
     replay->live_bytes += size;
     if (replay->live_bytes > replay->peak_live_bytes)
         replay->peak_live_bytes = replay->live_bytes;
-    heap_bytes = replay->heap_end ? *replay->heap_end - replay->heap_start : 0;
-    if (heap_bytes > replay->peak_heap_bytes)
-        replay->peak_heap_bytes = heap_bytes;
+    if (replay->heap_end && *replay->heap_end - replay->heap_start > replay->peak_heap_bytes) {
+        replay->peak_heap_bytes = *replay->heap_end - replay->heap_start;
+        if (*replay->free_pages < replay->least_free_pages)
+            replay->least_free_pages = *replay->free_pages;
+    }
     if (replay->check && !turn(replay->shadow, object, 0)) {
         replay->bad_id = id;
         replay->overlapping = (uint64_t)object->buffer;

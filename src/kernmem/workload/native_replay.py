@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from kernmem.language import layout
+from kernmem.language import Struct, layout
 from kernmem.machine.errors import MachineError
 from kernmem.machine.host import HostMachine
 from kernmem.machine.native import shared_object
 from kernmem.machine.port import Machine
 from kernmem.machine.symbols import Symbol
 from kernmem.memory.kernel_heap import KernelHeapInfo
+from kernmem.memory.physical import PhysicalMemInfo
 from kernmem.workload.result import Allocation, CorruptBuffer, OverlappingBuffer, ReplayResult
 from kernmem.workload.trace import Op, Trace
 
@@ -36,6 +37,7 @@ class NativeReplay(ctypes.Structure):
         ("free", ctypes.c_void_p),
         ("heap_start", ctypes.c_uint64),
         ("heap_end", ctypes.c_void_p),
+        ("free_pages", ctypes.c_void_p),
         ("records", ctypes.c_uint64),
         ("op", ctypes.c_void_p),
         ("id", ctypes.c_void_p),
@@ -49,6 +51,7 @@ class NativeReplay(ctypes.Structure):
         ("live_bytes", ctypes.c_uint64),
         ("peak_live_bytes", ctypes.c_uint64),
         ("peak_heap_bytes", ctypes.c_uint64),
+        ("least_free_pages", ctypes.c_uint64),
         ("nanoseconds", ctypes.c_uint64),
         ("bad_address", ctypes.c_uint64),
         ("found", ctypes.c_uint64),
@@ -89,14 +92,15 @@ class _HostReplay:
         self._offsets = np.full(len(self._op), -1, np.int64)
         self._objects = np.zeros((len(self._names), 2), np.uint64)
         self._info = machine.static("kernel_heap_info")
-        fields = layout(KernelHeapInfo, machine.hardware.target).fields
-        heap_end = next(field for field in fields if field.name == "heap_end")
+        self._pages = machine.static("physical_mem_info")
         symbols = machine.library.symbols
         self._native = NativeReplay(
             allocate=symbols["kmalloc"].address,
             free=symbols["kfree"].address,
             heap_start=int(self._info.heap_start),
-            heap_end=int(self._info) + heap_end.offset,
+            heap_end=_field(machine, "kernel_heap_info", KernelHeapInfo, "heap_end"),
+            free_pages=_field(machine, "physical_mem_info", PhysicalMemInfo, "free_pages_count"),
+            least_free_pages=int(self._pages.free_pages_count),
             records=len(self._op),
             op=_pointer(self._op),
             id=_pointer(self._id),
@@ -124,6 +128,7 @@ class _HostReplay:
             failed=native.failed,
             peak_live_bytes=native.peak_live_bytes,
             peak_heap_bytes=native.peak_heap_bytes,
+            peak_pages=int(self._pages.page_quantity) - int(native.least_free_pages),
             end_gaps=end_gaps,
             end_live_bytes=native.live_bytes,
             ns_per_call=round(self._time() / native.calls, 2) if native.calls else None,
@@ -159,6 +164,13 @@ def _load(machine: HostMachine) -> ctypes.CDLL:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
         machine.library.symbols[name] = Symbol(name, address, 0, "function")
     return library
+
+
+def _field(machine: HostMachine, static: str, struct: type[Struct], name: str) -> int:
+    """The address of a field of a registry."""
+    fields = layout(struct, machine.hardware.target).fields
+    offset = next(field.offset for field in fields if field.name == name)
+    return int(machine.static(static)) + offset
 
 
 def _pointer(array: npt.NDArray[Any]) -> int:

@@ -17,7 +17,8 @@ struct replay {
     void *(*allocate)(uint64_t length);
     void (*free)(void *buffer, uint64_t length); /* a kfree has no use for the second */
     uint64_t heap_start;
-    const volatile uint64_t *heap_end; /* the registry's; null: there is none */
+    const volatile uint64_t *heap_end;   /* the registry's; null: there is none */
+    const volatile uint64_t *free_pages; /* likewise */
 
     uint64_t records;
     const uint8_t *op;     /* a column of the trace, as are the next two */
@@ -28,7 +29,7 @@ struct replay {
     int64_t *offsets;       /* out, by record: of the buffer from heap_start; -1: none */
     uint64_t check;         /* whether buffers are filled and verified */
 
-    uint64_t calls, failed, live_bytes, peak_live_bytes, peak_heap_bytes;
+    uint64_t calls, failed, live_bytes, peak_live_bytes, peak_heap_bytes, least_free_pages;
     uint64_t nanoseconds;
     uint64_t bad_address, found, written; /* of the byte that was overwritten; 0: none was */
     uint64_t overlapping;                 /* a buffer that has bytes of another; 0: none has */

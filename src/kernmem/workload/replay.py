@@ -64,6 +64,8 @@ class _Replay:
         self._live_bytes = 0
         self._peak_live = 0
         self._peak_heap = 0
+        self._pages = machine.static("physical_mem_info")
+        self._peak_pages = self._taken_pages()
 
     def run(
         self, trace: Trace, limit: int | None, progress: Callable[[int], None] | None
@@ -80,6 +82,7 @@ class _Replay:
             failed=self._failed,
             peak_live_bytes=self._peak_live,
             peak_heap_bytes=self._peak_heap,
+            peak_pages=self._peak_pages,
             end_gaps=int(self._info.gaps),
             end_live_bytes=self._live_bytes,
         )
@@ -93,7 +96,9 @@ class _Replay:
             self._live[object_id] = buffer, size
             self._live_bytes += size
             self._peak_live = max(self._peak_live, self._live_bytes)
-            self._peak_heap = max(self._peak_heap, int(self._info.heap_end) - self._start)
+            if (heap := int(self._info.heap_end) - self._start) > self._peak_heap:
+                self._peak_heap = heap
+                self._peak_pages = max(self._peak_pages, self._taken_pages())
             if self._check:
                 self._claim(object_id, int(address_of(buffer)), size)
                 for address, mark in _marks(object_id, buffer, size):
@@ -101,6 +106,9 @@ class _Replay:
         if self._on_allocation is not None:
             offset = None if buffer is None else int(address_of(buffer)) - self._start
             self._on_allocation(Allocation(object_id, offset))
+
+    def _taken_pages(self) -> int:
+        return int(self._pages.page_quantity) - int(self._pages.free_pages_count)
 
     def _claim(self, object_id: int, start: int, size: int) -> None:
         """Note a buffer as live; none that is may have a byte of it."""

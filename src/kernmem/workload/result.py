@@ -16,6 +16,7 @@ class ReplayResult:
         failed: calls of kmalloc that gave NULL.
         peak_live_bytes: the most that was live at once, in bytes asked for.
         peak_heap_bytes: the most that the heap spanned, from its start to its end.
+        peak_pages: the most pages of physical memory that were taken, those of tables included.
         end_gaps: gaps that the heap has at the end.
         end_live_bytes: bytes asked for that are live at the end.
         ns_per_call: the mean time of a call, on the host; None elsewhere.
@@ -25,6 +26,7 @@ class ReplayResult:
     failed: int
     peak_live_bytes: int
     peak_heap_bytes: int
+    peak_pages: int
     end_gaps: int
     end_live_bytes: int
     ns_per_call: float | None = None
