@@ -21,6 +21,7 @@ TABLE = 0x8100_2000  # the level 0 table of them
 SPARE = 0x8100_3000
 OTHER_ROOT = 0x8100_4000
 FRAMES = 0x8200_0000
+ROOTS = 0x8300_0000
 PAGE = 0x1000
 GIB = 0x4000_0000
 PAGES = 0x20_0000_0000  # an address that nothing else uses
@@ -69,7 +70,7 @@ class Bench:
         self.hardware = self.model.kernel.hardware
         self.mmu = self.hardware.mmu
         self.simulated = self.model.memory.mmu
-        for number in range(8):
+        for number in range(16):
             self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
         for root in (ROOT, OTHER_ROOT):
             self.store(root, PROGRAM.start // GIB, entry(PROGRAM.start // GIB * GIB, FULL))
@@ -88,6 +89,11 @@ class Bench:
         """The physical address of a page of memory."""
         return FRAMES + number * PAGE
 
+    @property
+    def asid(self) -> int:
+        """The ASID of the space in use."""
+        return self.simulated.registers()["satp"] >> 44 & 0xFFFF
+
     # Actions ------------------------------------------------------------------------------
 
     def store(self, table: int, index: int, value: int) -> None:
@@ -102,12 +108,10 @@ class Bench:
         """Make the entry of a page invalid, and nothing more."""
         self.store(TABLE, number, 0)
 
-    def fence(self, address: int | None = None, *, every_space: bool = True) -> None:
+    def fence(self, address: int | None = None, asid: int | None = None) -> None:
         """SFENCE.VMA in one of its four forms."""
-        rs1 = "zero" if address is None else "va"
-        self.simulated.execute(
-            f"sfence.vma {rs1}, {'zero' if every_space else 'asid'}", address or 0
-        )
+        rs1 = "zero" if address is None else f"{address:#x}"
+        self.simulated.execute(f"sfence.vma {rs1}, {'zero' if asid is None else f'{asid:#x}'}")
 
     @property
     def root(self) -> PhysicalAddress:
@@ -129,3 +133,13 @@ class Bench:
     def write(self, number: int) -> None:
         """Store to a page, beside its number."""
         self.model.store(self.virtual(number) + 8, 1)
+
+    def new_root(self, number: int, frame: int) -> PhysicalAddress:
+        """A root of its own for one of a few spaces, whose first page is one of the frames."""
+        base = ROOTS + number * 3 * PAGE
+        root, middle, table = base, base + PAGE, base + 2 * PAGE
+        self.store(root, PROGRAM.start // GIB, entry(PROGRAM.start // GIB * GIB, FULL))
+        self.store(table, 0, entry(self.frame(frame), FULL))
+        self.store(middle, 0, entry(table, V))
+        self.store(root, PAGES // GIB, entry(middle, V))
+        return PhysicalAddress(root)

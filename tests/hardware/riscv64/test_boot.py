@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -13,6 +14,7 @@ import pytest
 
 from kernmem.hardware import HardwareDescription
 from kernmem.hardware.riscv64.entry import ACCESSED, DIRTY, PagedEntries
+from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.riscv_virt import (
     BOOT,
     PROGRAM,
@@ -124,6 +126,40 @@ def test_each_mode_reaches_further(hardware: HardwareDescription, mode: int, hea
         assert buffer >= heap
         machine.store(buffer, 0x1234)
         assert machine.load(buffer) == 0x1234
+
+
+# Address spaces -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asid_bits", [0, 1])
+def test_a_hart_with_few_asids(asid_bits: int) -> None:
+    """The same log, if the switches forget what they must."""
+    hart = replace(RISCV_VIRT, simulated_mmu=partial(SimulatedRiscv64, asid_bits=asid_bits))
+    lines: list[str] = []
+    assert run_model(hart, spec(), lines.append) == 0
+    assert "".join(lines) == expected()
+
+
+def fences(machine: Model, call: Callable[[], object]) -> list[str]:
+    """What a call forgets."""
+    log: list[str] = []
+    simulated = machine.memory.mmu
+    assert isinstance(simulated, SimulatedRiscv64)
+    simulated.log = log.append
+    call()
+    simulated.log = None
+    return [line for line in log if line.startswith("sfence")]
+
+
+def test_with_asids_a_switch_forgets_nothing() -> None:
+    """Into the linear space and back; and a page more in the kernel segment is one fence."""
+    machine = Model(RISCV_VIRT, manager)
+    machine.call("init_memory")
+    machine.call("enter_linear_space")
+    machine.call("leave_linear_space")
+    assert fences(machine, lambda: machine.call("enter_linear_space")) == []
+    assert fences(machine, lambda: machine.call("leave_linear_space")) == []
+    assert len(fences(machine, lambda: machine.call("extend_kernel_segment"))) == 1
 
 
 # Accessed and dirty -------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_a_fence_for_one_space_spares_global_entries(address: int | None) -> Non
     bench.set(0, 1, FULL | G)
     bench.fence()
     bench.set(0, 2)
-    bench.fence(address, every_space=False)
+    bench.fence(address, bench.asid)
     with pytest.raises(ModelViolation, match="STALE_TRANSLATION"):
         bench.read(0)
     bench.fence(PAGES)
@@ -82,7 +82,7 @@ def test_a_fence_for_one_space_spares_global_entries(address: int | None) -> Non
     bench.store(MIDDLE, 0, entry(TABLE, V | G))
     bench.fence()
     bench.set(1, 3)
-    bench.fence(None, every_space=False)
+    bench.fence(None, bench.asid)
     with pytest.raises(ModelViolation, match="INVALID_CACHED"):
         bench.read(1)
 
@@ -153,14 +153,14 @@ def test_a_page_is_one_table_at_most() -> None:
 
 
 def test_a_switch_forgets_nothing_by_itself() -> None:
-    """All spaces have ASID 0, so what is cached of the last one is of the next one too."""
-    bench = Bench()
+    """Without ASIDs, what is cached of the last space is of the next one too."""
+    bench = Bench(asid_bits=0)
     bench.set(0, 1)
     bench.fence()
     bench.simulated.execute("csrw satp", 8 << 60 | OTHER_ROOT >> 12)
     with pytest.raises(ModelViolation, match="ASID_ALIAS: read of 0x2000000000"):
         bench.read(0)
-    bench.fence(every_space=False)
+    bench.fence(None, bench.asid)
     with pytest.raises(PageFault):
         bench.read(0)
 
@@ -183,7 +183,12 @@ def test_a_space_is_visible_before_it_is_entered() -> None:
     bench = Bench()
     bench.store(OTHER_ROOT, 5, 0)
     with pytest.raises(ModelViolation, match=r"NEW_NOT_VISIBLE: the table at 0x81004000"):
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        bench.simulated.execute("csrw satp", 8 << 60 | 9 << 44 | OTHER_ROOT >> 12)
+    bench.fence(None, 8)
+    with pytest.raises(ModelViolation, match=r"NEW_NOT_VISIBLE: the table at 0x81004000"):
+        bench.simulated.execute("csrw satp", 8 << 60 | 9 << 44 | OTHER_ROOT >> 12)
+    bench.fence(None, 9)
+    bench.simulated.execute("csrw satp", 8 << 60 | 9 << 44 | OTHER_ROOT >> 12)
 
 
 def test_the_program_stays_mapped() -> None:
@@ -205,14 +210,14 @@ def test_reset_leaves_the_caches_unknown() -> None:
 
 
 def test_satp() -> None:
-    """An unknown mode is ignored whole; Bare takes zeros; ASIDs are not there."""
-    bench = Bench(levels=4)
+    """An unknown mode is ignored whole; Bare takes zeros; an ASID has as many bits as there are."""
+    bench = Bench(levels=4, asid_bits=3)
     before = bench.simulated.registers()["satp"]
     for mode in (1, 10, 15):
         bench.simulated.execute("csrw satp", mode << 60 | ROOT >> 12)
         assert bench.simulated.execute("csrr satp") == before
     bench.simulated.execute("csrw satp", 8 << 60 | 0xFFFF << 44 | ROOT >> 12)
-    assert bench.simulated.execute("csrr satp") == before
+    assert bench.simulated.execute("csrr satp") == 8 << 60 | 7 << 44 | ROOT >> 12
     with pytest.raises(ModelViolation, match="in mode Bare all else must be 0"):
         bench.simulated.execute("csrw satp", ROOT >> 12)
     bench.simulated.execute("csrw satp", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from kernmem.hardware.simulation import SimulatedMmu
-from kernmem.language import Component, Image, VirtualAddress, intrinsic, u8, u32, u64
+from kernmem.language import Component, Image, VirtualAddress, intrinsic, u8, u32, u64, usize
 
 
 class Instructions(Component):
@@ -31,16 +31,16 @@ class Instructions(Component):
         self._execute("sfence.vma zero, zero")
 
     @intrinsic(
-        riscv64='__asm__ volatile("sfence.vma %0, zero" :: "r"((uint64_t)address) : "memory");'
+        riscv64='__asm__ volatile("sfence.vma %0, %1" :: "r"(address), "r"(asid) : "memory");'
     )
-    def sfence_page(self, address: VirtualAddress) -> None:
-        """The same for the leaf entry of one address, in every address space."""
-        self._execute("sfence.vma va, zero", int(address))
+    def sfence_page(self, address: VirtualAddress, asid: usize) -> None:
+        """The same for the leaf entry of one address in one address space, unless it is global."""
+        self._execute(f"sfence.vma {int(address):#x}, {int(asid):#x}")
 
     @intrinsic(riscv64='__asm__ volatile("sfence.vma zero, %0" :: "r"(asid) : "memory");')
-    def sfence_space(self, asid: u64) -> None:
+    def sfence_space(self, asid: usize) -> None:
         """The same for all entries of one address space, but not for global ones."""
-        self._execute("sfence.vma zero, asid", int(asid))
+        self._execute(f"sfence.vma zero, {int(asid):#x}")
 
     # Registers ----------------------------------------------------------------------------
 

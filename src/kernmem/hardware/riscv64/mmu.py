@@ -6,8 +6,10 @@ read from tables before.  An entry that is not valid may be remembered too, so e
 needs one.  With an address it is about leaf entries only: after an entry that leads to a table
 has changed, it takes the form without.  It is about this hart alone.
 
-**Address spaces.**  Implementations may have no ASIDs at all (ASIDLEN = 0), so all spaces are
-ASID 0, and each switch forgets what is not global.
+**Address spaces.**  A hart has 2 ** ASIDLEN identifiers, and ASIDLEN may be 0: then each switch
+forgets everything.  No entry is global, so a fence for one identifier is about all that is cached
+under it.  A space without an identifier has nothing cached, and the fence that comes when it
+gets one orders the stores to its tables: until then a change of them needs none.
 
 **User memory.**  sstatus.SUM is set with the MMU: the kernel loads and stores what user code may.
 """
@@ -16,13 +18,16 @@ from __future__ import annotations
 
 from kernmem.hardware.riscv64.entry import PAGE_BITS, PagedEntries
 from kernmem.hardware.riscv64.instructions import Instructions
-from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u64
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u64, usize
+from kernmem.memory.address_spaces import NO_IDENTIFIER, AddressSpaces
 from kernmem.memory.architecture import Mmu
 
 # Priv, "Supervisor Address Translation and Protection Register"
 MODES = {3: 8, 4: 9, 5: 10}
 """satp.MODE, by the number of levels: Sv39, Sv48, Sv57."""
 
+ASID_SHIFT = 44
+ASID_MASK = (1 << 16) - 1  # ASIDLEN is 16 at most
 SUM = 1 << 18  # sstatus: permit supervisor user-memory access
 
 
@@ -35,6 +40,7 @@ class Riscv64Mmu(Mmu):
         super().__init__(image)
         self.cpu = cpu
         self.mode = MODES[entries.levels] << 60
+        self.spaces = AddressSpaces(image)
 
     @kernel
     def enable(self, table: PhysicalAddress) -> None:
@@ -43,30 +49,40 @@ class Riscv64Mmu(Mmu):
         satp counts from the very next instruction on, without a fence (Priv, "Supervisor Address
         Translation and Protection Register"), so the fence comes first: it forgets what reset
         left, and the walk for that instruction sees the tables.  A mode that the hart does not
-        have makes the whole write void.
+        have makes the whole write void.  Of the bits of an ASID it keeps those that it has; what
+        it caches under the one of ones is forgotten when that one is lent.
         """
         self.cpu.set_sstatus(u64(SUM))
-        satp = self.satp(table)
         self.cpu.sfence_all()
-        self.cpu.write_satp(satp)
-        if self.cpu.read_satp() != satp:
+        self.cpu.write_satp(self.satp(table, usize(ASID_MASK)))
+        satp = self.cpu.read_satp()
+        asids = usize(satp >> ASID_SHIFT & ASID_MASK)
+        if satp != self.satp(table, asids):
             panic("the processor does not have the paging mode that this kernel was built for")
+        self.spaces.start(asids + 1)
+        self.switch(table)
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on; no translation of another table survives.
+        """Translate by ``table`` from now on, and by nothing that another table said.
 
-        A write to satp forgets nothing.  The fence comes after it, or what is cached between the
-        two would be of the old table.  It names ASID 0 by a register, which spares what is
-        global; the register x0 itself would mean every ASID.
+        A write to satp forgets nothing, and orders nothing.  So the first fence forgets what was
+        cached under the identifier, and makes the tables visible to the walk for the instruction
+        after the write.  Without ASIDs, what is cached between the two is of the table that is
+        left, under the same identifier: the second fence forgets it.
         """
-        self.cpu.write_satp(self.satp(table))
-        self.cpu.sfence_space(u64(0))
+        kept = self.spaces.enter(table)
+        asid = self.spaces.info.current
+        if not kept:
+            self.cpu.sfence_space(asid)
+        self.cpu.write_satp(self.satp(table, asid))
+        if not kept:
+            self.cpu.sfence_space(asid)
 
     @kernel
-    def satp(self, table: PhysicalAddress) -> u64:
-        """The value of satp for a root, with ASID 0."""
-        return u64(table) >> PAGE_BITS | self.mode
+    def satp(self, table: PhysicalAddress, asid: usize) -> u64:
+        """The value of satp for a root."""
+        return u64(table) >> PAGE_BITS | u64(asid) << ASID_SHIFT | self.mode
 
     @kernel
     def order_tables(self) -> None:
@@ -83,7 +99,7 @@ class Riscv64Mmu(Mmu):
 
         The invalid entry that it replaces may be cached.
         """
-        self.cpu.sfence_page(address)
+        self.forget_page(table, address)
 
     @kernel
     def publish_range(
@@ -93,12 +109,12 @@ class Riscv64Mmu(Mmu):
 
         A fence for one address would leave the entries that lead to tables.
         """
-        self.cpu.sfence_all()
+        self.forget_space(table)
 
     @kernel
     def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
-        """Forget the leaf translation of ``address``, under every ASID, global or not."""
-        self.cpu.sfence_page(address)
+        """Forget the leaf translation of ``address``, page or block, everywhere."""
+        self.forget_page(table, address)
 
     @kernel
     def retire_range(
@@ -108,8 +124,26 @@ class Riscv64Mmu(Mmu):
 
         A fence for one address would leave the entries that lead to tables.
         """
-        self.cpu.sfence_all()
+        self.forget_space(table)
+
+    @kernel
+    def forget_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Forget the leaf entry of ``address``, valid or not; see the stores so far."""
+        asid = self.spaces.identifier(table)
+        if asid != NO_IDENTIFIER:
+            self.cpu.sfence_page(address, asid)
+
+    @kernel
+    def forget_space(self, table: PhysicalAddress) -> None:
+        """Forget all entries of all levels, valid or not; see the stores so far."""
+        asid = self.spaces.identifier(table)
+        if asid != NO_IDENTIFIER:
+            self.cpu.sfence_space(asid)
 
     @kernel
     def forget(self, table: PhysicalAddress) -> None:
-        """Nothing: the switch away from ``table`` forgot it."""
+        """Forget whatever was remembered under the root ``table``, which is not current.
+
+        When its identifier is lent again, the fence forgets what is cached under it.
+        """
+        self.spaces.forget(table)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from kernmem.hardware.riscv64.simulated.tables import LiveTables, Stale
+from kernmem.hardware.riscv64.simulated.tables import LiveTables, Stale, StoreOrder
 from kernmem.hardware.riscv64.simulated.walk import (
     Fault,
     FaultKind,
@@ -28,13 +28,14 @@ from kernmem.memory.architecture import Region
 
 LEVELS = {8: 3, 9: 4, 10: 5}  # satp.MODE
 SUM, MXR = 1 << 18, 1 << 19  # sstatus
-SATP_PPN = (1 << 44) - 1
+SATP_PPN, ASID_SHIFT, ASID_BITS = (1 << 44) - 1, 44, 16
 
 
 class SimulatedRiscv64(SimulatedMmu):
-    """One hart in supervisor mode, without ASIDs (ASIDLEN = 0): the least that a core may have.
+    """One hart in supervisor mode.
 
-    The ASID in satp reads as 0, and what a fence says in rs2 is only whether it is x0.
+    Of a space that was left something may be cached, under its ASID, until a fence for that.  With
+    ``asid_bits`` (ASIDLEN) 0, all spaces have the same.
 
     Attributes:
         log: called with a line for each instruction and each store to a live table.
@@ -47,6 +48,7 @@ class SimulatedRiscv64(SimulatedMmu):
         *,
         levels: int = 5,
         physical_bits: int = 56,
+        asid_bits: int = ASID_BITS,
     ) -> None:
         self.log: Callable[[str], None] | None = None
         self.enabled = False
@@ -54,10 +56,11 @@ class SimulatedRiscv64(SimulatedMmu):
         self._program = program
         self._levels = levels  # the most that the hart has
         self._physical_bits = physical_bits
+        self._asid_mask = (1 << asid_bits) - 1
         self._satp = 0  # as the boot code leaves it: Bare
         self._sstatus = 0
         self._fenced = False  # since reset, which leaves the caches unknown
-        self._unordered: set[int] = set()  # chunks stored to since the last fence for all
+        self._order = StoreOrder()
         self._tables: LiveTables | None = None
         self._left: list[LiveTables] = []  # spaces left, of which something may be cached
 
@@ -66,14 +69,14 @@ class SimulatedRiscv64(SimulatedMmu):
     def execute(self, instruction: str, operand: int = 0) -> int:
         """Execute a fence or an access to a register.
 
-        The operand of ``sfence.vma`` is the address in rs1, if the instruction names ``va``.
+        ``sfence.vma`` names for each operand the register ``zero``, or the number in another one.
         """
         if self.log is not None:
             self.log(f"{instruction} {operand:#x}" if operand else instruction)
         verb, _, what = instruction.partition(" ")
         if verb == "sfence.vma":
-            rs1, rs2 = what.split(", ")
-            self._fence(None if rs1 == "zero" else operand, every_space=rs2 == "zero")
+            address, asid = (None if each == "zero" else int(each, 16) for each in what.split(", "))
+            self._fence(address, None if asid is None else asid & self._asid_mask)
         elif instruction == "csrw satp":
             self._write_satp(operand)
         elif instruction == "csrr satp":
@@ -86,23 +89,28 @@ class SimulatedRiscv64(SimulatedMmu):
             raise ValueError(f"the simulated RISC-V hart does not know {instruction!r}")
         return 0
 
-    def _fence(self, address: int | None, *, every_space: bool) -> None:
-        """Forget what the fence is about, and make the stores before it visible to walks.
-
-        A fence for one space is not about global entries, so after it stores to tables, which
-        may be global ones, still count as not ordered.
-        """
-        if address is None and every_space:
-            self._fenced = True
-            self._unordered.clear()
+    def _fence(self, address: int | None, asid: int | None) -> None:
+        """Forget what the fence is about, and make the stores before it visible to walks."""
+        if address is None:
+            self._order.fence(asid)
             self._ram.forget_writes()
-            self._left.clear()
-        elif address is None:
-            self._left = [each for each in self._left if each.has_global]
+            if asid is None:
+                self._fenced = True
+                self._left.clear()
+            kept = []
             for left in self._left:
-                left.only_global = True
+                left.only_global |= left.asid == asid
+                if left.has_global or not left.only_global:
+                    kept.append(left)
+            self._left = kept
+        for tables in self._spaces():
+            tables.fence(address, every_space=asid is None, this_space=tables.asid == asid)
+
+    def _spaces(self) -> Iterator[LiveTables]:
+        """The space in use, and those that were left."""
         if self._tables is not None:
-            self._tables.fence(address, every_space=every_space)
+            yield self._tables
+        yield from self._left
 
     # Registers ----------------------------------------------------------------------------
 
@@ -120,7 +128,8 @@ class SimulatedRiscv64(SimulatedMmu):
             return  # a mode that the hart does not have: the whole write is void
         if mode == 0 and value != 0:
             raise ModelViolation("SATP", f"satp is {value:#x}: in mode Bare all else must be 0")
-        self._satp = mode << 60 | value & SATP_PPN
+        asid = value >> ASID_SHIFT & self._asid_mask
+        self._satp = mode << 60 | asid << ASID_SHIFT | value & SATP_PPN
         self._ram.forget()
         if mode == 0:
             self._leave()
@@ -133,26 +142,30 @@ class SimulatedRiscv64(SimulatedMmu):
                 "translation is turned on, but what reset left in the caches is unknown; missing: "
                 "SFENCE.VMA x0, x0",
             )
-        self._enter((value & SATP_PPN) << 12, Scheme(LEVELS[mode], self._physical_bits))
+        self._enter((value & SATP_PPN) << 12, asid, Scheme(LEVELS[mode], self._physical_bits))
 
     def _leave(self) -> None:
         if self._tables is not None:
-            self._left = [each for each in self._left if each.root != self._tables.root]
+            self._tables.left = True
             self._left.append(self._tables)
 
-    def _enter(self, root: int, scheme: Scheme) -> None:
+    def _enter(self, root: int, asid: int, scheme: Scheme) -> None:
         """Translate by another root from the next instruction on."""
         current = self._tables
-        if current is not None and (current.root, current.scheme) == (root, scheme):
+        if current is not None and (current.root, current.asid, current.scheme) == (
+            root,
+            asid,
+            scheme,
+        ):
             return
-        tables = LiveTables(self._ram, scheme, root, self._unordered)
+        again = [each for each in self._left if (each.root, each.asid) == (root, asid)]
+        before = again[0] if again else None
+        tables = LiveTables(self._ram, scheme, root, asid, self._order, before)
         self._check_program(tables)
+        if before is not None:
+            self._left.remove(before)
         self._leave()
         self._tables = tables
-        again = [each for each in self._left if each.root == root]
-        if again:  # old values that were cached when it was current before are cached still
-            tables.stale.update(again[0].stale)
-            self._left.remove(again[0])
         self.enabled = True
 
     def _check_program(self, tables: LiveTables) -> None:
@@ -176,11 +189,11 @@ class SimulatedRiscv64(SimulatedMmu):
     def before_store(self, physical: int, new: bytes) -> bool:
         """Hear of a store; True if later ones to the same chunk need not be heard of."""
         number = physical >> CHUNK_BITS
-        self._unordered.add(number)
+        self._order.store(number)
         watched = False
-        for tables in (self._tables, *self._left):
-            table = None if tables is None else tables.by_chunk.get(number)
-            if tables is not None and table is not None:
+        for tables in self._spaces():
+            table = tables.by_chunk.get(number)
+            if table is not None:
                 watched = True
                 tables.store(table, physical, new)
         if watched:
@@ -207,11 +220,12 @@ class SimulatedRiscv64(SimulatedMmu):
         for outcome in outcomes[1:]:
             if outcome.old is not None and _differ(first, self._judge(outcome, access, user)):
                 raise outcome.old.violation(use)
-        for left in self._left:
+        used = [each for each in self._left if each.asid == tables.asid or each.has_global]
+        for left in used:
             self._check_left(left, address, access, user, first)
         if isinstance(first, Fault):
             self._fault(address, access, first)
-        return Translation(first.physical, True, len(outcomes) == 1 and not self._left)
+        return Translation(first.physical, True, len(outcomes) == 1 and not used)
 
     def _judge(self, outcome: Outcome[Stale], access: Access, user: bool) -> Fault | Leaf:
         """What an access meets at the end of a walk: memory, or a fault."""
@@ -231,16 +245,19 @@ class SimulatedRiscv64(SimulatedMmu):
         self, left: LiveTables, address: int, access: Access, user: bool, now: Fault | Leaf
     ) -> None:
         """Whether what is cached of a space that was left would make a difference."""
+        assert self._tables is not None
+        only_global = left.only_global or left.asid != self._tables.asid
         for outcome in walk(left.scheme, left.root, address, left.values):
-            if left.only_global and not (isinstance(outcome.end, Leaf) and outcome.end.is_global):
+            if only_global and not (isinstance(outcome.end, Leaf) and outcome.end.is_global):
                 continue
             if not _differ(now, self._judge(outcome, access, user)):
                 continue
             raise ModelViolation(
                 "ASID_ALIAS",
                 f"{access.name.lower()} of {address:#x} may use the tables behind {left.root:#x}, "
-                "which were left, as all spaces have the same ASID; missing: SFENCE.VMA x0, rs2 "
-                "after the write to satp; x0 for rs2 if global entries differ",
+                f"which were left, as what is cached of them has ASID {left.asid:#x} or is global; "
+                "missing: SFENCE.VMA x0, rs2 after the write to satp; x0 for rs2 if global entries "
+                "differ",
             )
 
     def _fault(self, address: int, access: Access, fault: Fault) -> NoReturn:
@@ -258,7 +275,7 @@ class SimulatedRiscv64(SimulatedMmu):
         vars(self).update(copy.deepcopy(state, {id(self._ram): self._ram}))
 
     def _state(self) -> dict[str, Any]:
-        fixed = ("log", "_ram", "_program", "_levels", "_physical_bits")
+        fixed = ("log", "_ram", "_program", "_levels", "_physical_bits", "_asid_mask")
         return {name: value for name, value in vars(self).items() if name not in fixed}
 
 

@@ -61,9 +61,9 @@ class Stale:
         """Whether a fence for one address is about it: no table is led to, before or after."""
         return not is_pointer(self.old) and not is_pointer(self.new)
 
-    def survives(self, address: int | None, every_space: bool) -> bool:
-        """Whether a fence leaves it: one for an address, for all or only for one space."""
-        if self.is_global and not every_space:
+    def survives(self, address: int | None, *, every_space: bool, this_space: bool) -> bool:
+        """Whether a fence leaves it: one for an address, for all spaces or only for one."""
+        if not every_space and (self.is_global or not this_space):
             return True
         if address is None:
             return False
@@ -83,24 +83,70 @@ class Stale:
         )
 
 
+class StoreOrder:
+    """Which stores walks are sure to see: those before a fence that is about the walk."""
+
+    def __init__(self) -> None:
+        self._fences = 0
+        self._last: dict[int | None, int] = {}  # for an ASID; None: for all
+        self._stores: dict[int, int] = {}  # to a chunk: how many fences came before
+
+    def fence(self, asid: int | None) -> None:
+        """A fence for all addresses, of one space or of all."""
+        self._fences += 1
+        self._last[asid] = self._fences
+        if asid is None:
+            self._stores.clear()
+
+    def store(self, chunk: int) -> None:
+        """A store to a chunk of RAM."""
+        self._stores[chunk] = self._fences
+
+    def is_visible(self, chunk: int, asid: int, *, is_global: bool) -> bool:
+        """Whether walks for an ASID see it; a fence for one space is not about global entries."""
+        fences = [self._last.get(None, 0)] + ([] if is_global else [self._last.get(asid, 0)])
+        return self._stores.get(chunk, -1) < max(fences)
+
+
 class LiveTables:
     """The tables behind one root, and the old values of their entries.
 
+    Once the space is left, walks come here no more, and its memory may be used for anything: what
+    counts then is what was cached before, the first of the values that an entry is changed from.
+
     Attributes:
+        asid: what its translations are cached under.
+        has_global: whether any entry that walks could reach is global.
+        left: whether another space is in use.
         by_chunk: the live table in each chunk of RAM; a chunk and a table are both 4 KiB.
         unlinked: those that only old values lead to.
         only_global: of a space that was left: whether only global entries may be cached still.
     """
 
-    def __init__(self, ram: SimulatedRam, scheme: Scheme, root: int, unordered: set[int]) -> None:
+    def __init__(
+        self,
+        ram: SimulatedRam,
+        scheme: Scheme,
+        root: int,
+        asid: int,
+        order: StoreOrder,
+        before: LiveTables | None = None,
+    ) -> None:
         self.ram = ram
         self.scheme = scheme
         self.root = root
-        self.unordered = unordered  # chunks stored to since the last fence; the owner keeps it
+        self.asid = asid
+        self.order = order
         self.by_chunk: dict[int, Table] = {}
         self.unlinked: dict[int, Stale] = {}
         self.stale: dict[int, list[Stale]] = {}
         self.only_global = False
+        self.has_global = False
+        self.left = False
+        self._changed_since: set[int] = set()  # entries stored to since the space was left
+        self._before = frozenset(() if before is None else before.by_chunk)
+        if before is not None:  # what was cached then is cached still
+            self.stale.update(before.stale)
         self._watch(Table(root, scheme.levels - 1, 0, False), entered=True)
 
     def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
@@ -109,22 +155,18 @@ class LiveTables:
         stale = self.stale.get(place)
         return (now,) if stale is None else (now, *((each.old, each) for each in stale))
 
-    @property
-    def has_global(self) -> bool:
-        """Whether any entry that walks can reach is global."""
-        return any(
-            entry & V and entry & G for table in self.by_chunk.values()
-            for _, entry in self._entries(table)
-        )  # fmt: skip
-
-    def fence(self, address: int | None, *, every_space: bool) -> None:
+    def fence(self, address: int | None, *, every_space: bool, this_space: bool) -> None:
         """An SFENCE.VMA: forget the old values that it is about."""
         if not self.stale:
             return
         for place, values in list(self.stale.items()):
-            left = [each for each in values if each.survives(address, every_space)]
-            if left:
-                self.stale[place] = left
+            kept = [
+                each
+                for each in values
+                if each.survives(address, every_space=every_space, this_space=this_space)
+            ]
+            if kept:
+                self.stale[place] = kept
             else:
                 del self.stale[place]
         if self.unlinked:
@@ -155,6 +197,9 @@ class LiveTables:
 
     def store(self, table: Table, physical: int, new: bytes) -> None:
         """Hear of a store to a live table, before it is done."""
+        if self.left:
+            self._store_left(table, physical, new)
+            return
         old_bytes = self.ram.peek(physical, len(new))
         if old_bytes == new:
             return
@@ -172,13 +217,11 @@ class LiveTables:
         old, value = int.from_bytes(old_bytes, "little"), int.from_bytes(new, "little")
         if not old & V and not value & V:
             return  # all other bits of an entry that is not valid are software's
-        index = physical - table.base >> 3
-        length = 1 << self.scheme.shift(table.level)
-        start = table.start + index * length
         self._check(value, physical, table.level)
-        is_global = table.is_global or any(each & V and each & G for each in (old, value))
-        stale = Stale(physical, table.level, start, length, old, value, is_global)
+        stale = self._changed(table, physical, old, value)
+        self.has_global |= stale.is_global
         self.stale.setdefault(physical, []).append(stale)
+        start = stale.start
         same_table = is_pointer(old) and is_pointer(value) and target(old) == target(value)
         if is_pointer(old) and table.level > 0 and not same_table:
             for number in self._below(target(old), stale):
@@ -186,6 +229,31 @@ class LiveTables:
         if is_pointer(value) and table.level > 0:
             below = table.is_global or bool(value & G)
             self._watch(Table(target(value), table.level - 1, start, below), entered=False)
+
+    def _store_left(self, table: Table, physical: int, new: bytes) -> None:
+        """Hear of a store to what was a table when the space was left.
+
+        What an entry was then may be cached; what it is changed from later was never seen.
+        """
+        before = self.ram.peek(physical & ~7, 8)
+        at = physical & 7
+        after = before[:at] + new + before[at + len(new) :]
+        for offset in range(0, len(after), 8):
+            place = (physical & ~7) + offset
+            old = int.from_bytes(self.ram.peek(place, 8), "little")
+            value = int.from_bytes(after[offset : offset + 8], "little")
+            if old != value and place not in self._changed_since:
+                self._changed_since.add(place)
+                if old & V or value & V:
+                    stale = self._changed(table, place, old, value)
+                    self.stale.setdefault(place, []).append(stale)
+
+    def _changed(self, table: Table, place: int, old: int, new: int) -> Stale:
+        """The old value of an entry, as it may be cached."""
+        length = 1 << self.scheme.shift(table.level)
+        start = table.start + (place - table.base >> 3) * length
+        is_global = table.is_global or any(each & V and each & G for each in (old, new))
+        return Stale(place, table.level, start, length, old, new, is_global)
 
     def _check(self, entry: int, place: int, level: int) -> None:
         """Refuse entries that no kernel should make, though a core might not fault."""
@@ -201,8 +269,9 @@ class LiveTables:
     def _watch(self, table: Table, *, entered: bool) -> None:
         """A table has become reachable: it and all below are live from now on.
 
-        If its space is being entered, it is used at once, so all stores to it must be visible.  If
-        it is linked, the fence that is about the link will be about them too.
+        If its space is being entered, it is used at once, so all stores to it must be visible; if
+        it was entered before, every store since has left an old value.  If the table is linked, the
+        fence that is about the link will be about the stores too.
         """
         number = table.base >> CHUNK_BITS
         known = self.by_chunk.get(number)
@@ -219,7 +288,8 @@ class LiveTables:
                 )
             if known.is_global or not table.is_global:
                 return  # else it and all below it have become global
-        if entered and number in self.unordered:
+        visible = self.order.is_visible(number, self.asid, is_global=table.is_global)
+        if entered and not visible and number not in self._before:
             raise ModelViolation(
                 "NEW_NOT_VISIBLE",
                 f"the table at {table.base:#x} (level {table.level}, for {table.start:#x} on) was "
@@ -231,6 +301,7 @@ class LiveTables:
             return  # walks meet an access fault there
         for index, entry in self._entries(table):
             self._check(entry, table.base + 8 * index, table.level)
+            self.has_global |= bool(entry & G)
             if table.level > 0 and is_pointer(entry):
                 start = table.start + (index << self.scheme.shift(table.level))
                 below = table.is_global or bool(entry & G)
