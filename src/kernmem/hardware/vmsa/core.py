@@ -169,6 +169,7 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         if self._tables is None:
             return True
         self._left.changed(number, physical)
+        self._tables.check_frame(physical, new)
         table = self._tables.by_chunk.get(number)
         if table is None:
             return True

@@ -58,6 +58,9 @@ class TranslationRegime(Protocol):
     def next_table(self, entry: int) -> int:
         """The address that a table descriptor holds."""
 
+    def output(self, entry: int, level: int) -> int:
+        """The address that a leaf holds."""
+
     def reserved(self, entry: int, level: int) -> int:
         """The bits of a valid descriptor that should be 0 and are not."""
 

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TypeAlias
 
 from kernmem.language import ModelViolation
+
+Leaves: TypeAlias = dict[tuple[int, int], int]
+"""Translations: (first virtual address, length) -> the physical address that it leads to."""
 
 
 class Step(IntEnum):
@@ -86,9 +90,10 @@ class Stale(Maintenance):
         asid: the ASID that was current.
         cached: whether it must be assumed to be in the TLB.
         table: the table that the old value led to; None for a leaf.
-        leaves: for a table, the (start, length) of the translations below it that may be in the
-            TLB on their own, and need their own invalidation.  As long as the walk to the
-            table is cached they can come back, so only what comes after counts.
+        frame: for a leaf, the physical address that it maps and the new value does not.
+        leaves: for a table, the translations below it that may be in the TLB on their own, and
+            need their own invalidation.  As long as the walk to the table is cached they can
+            come back, so only what comes after counts.
         remnants: the same for translations that were cleared already, and cannot come back.
         note: the rule that maintenance so far broke, and what is missing.
         remedy: the instruction that invalidates it.
@@ -103,8 +108,9 @@ class Stale(Maintenance):
     asid: int
     is_global: bool = False
     table: int | None = None
-    leaves: set[tuple[int, int]] = field(default_factory=set)
-    remnants: set[tuple[int, int]] = field(default_factory=set)
+    frame: int | None = None
+    leaves: Leaves = field(default_factory=dict)
+    remnants: Leaves = field(default_factory=dict)
     step: Step = Step.STORED
     walk_step: Step = Step.ORDERED  # how far dropping the walk to the table has come
     note: tuple[str, str] | None = None
@@ -136,6 +142,15 @@ class Stale(Maintenance):
             )
             return
         self._drop(operation)
+
+    def leads_to(self, physical: int, length: int) -> bool:
+        """Whether a TLB may still translate to a byte of this memory by the old value."""
+        if not self.cached or self.step >= Step.COMPLETE:
+            return False
+        ranges = [(frame, size) for (_, size), frame in (self.leaves | self.remnants).items()]
+        if self.frame is not None:
+            ranges.append((self.frame, self.length))
+        return any(frame < physical + length and physical < frame + size for frame, size in ranges)
 
     def _covers(self, address: int) -> bool:
         return self.start <= address < self.start + self.length
@@ -205,8 +220,12 @@ class Stale(Maintenance):
         return "STALE_TRANSLATION", f"{self.remedy}, DSB ISH and ISB"
 
 
-def _without(leaves: set[tuple[int, int]], address: int | None) -> set[tuple[int, int]]:
+def _without(leaves: Leaves, address: int | None) -> Leaves:
     """``leaves`` without those that an operation on ``address``, or on all, drops."""
     if address is None:
-        return set()
-    return {(start, length) for start, length in leaves if not start <= address < start + length}
+        return {}
+    return {
+        (start, length): frame
+        for (start, length), frame in leaves.items()
+        if not start <= address < start + length
+    }

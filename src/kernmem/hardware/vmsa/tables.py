@@ -166,6 +166,7 @@ class LiveTables(Generic[R]):
             f"(level {level}, for {start:#x} to {start + length:#x})"
         )
         self._check_frozen(table, what)
+        self._check_kept(table, new, what)
         if regime.kind(new, level) is Kind.INVALID:
             self._check_program(start, length, what)
         if regime.claims(new):
@@ -184,6 +185,10 @@ class LiveTables(Generic[R]):
             is_global=regime.is_global(old, level),
             remedy=regime.page_invalidation,
         )
+        if stale.cached and regime.kind(old, level) is Kind.LEAF:
+            frame = regime.output(old, level)
+            if regime.kind(new, level) is not Kind.LEAF or regime.output(new, level) != frame:
+                stale.frame = frame
         following = regime.next_table(new) if regime.kind(new, level) is Kind.TABLE else None
         previous = None
         if stale.cached and regime.kind(old, level) is Kind.TABLE:
@@ -195,14 +200,45 @@ class LiveTables(Generic[R]):
         if previous is not None:
             stale.table = previous.base
             stale.remedy = regime.table_invalidation
-            stale.leaves = set(self._leaves(previous))
-            stale.remnants = set(self._remnants(previous))
+            stale.leaves = dict(self._leaves(previous))
+            stale.remnants = dict(self._remnants(previous))
             if previous.base != following:
                 for each in self._subtree(previous):
                     each.linked = False
         self.stale.setdefault(place, []).append(stale)
 
     # The rules ----------------------------------------------------------------------------
+
+    def check_frame(self, physical: int, new: bytes) -> None:
+        """A page that was unmapped must be left alone until nothing translates to it."""
+        for each in self._all():
+            if each.leads_to(physical, len(new)):
+                raise ModelViolation(
+                    "FRAME_REUSED_LIVE",
+                    f"storing {int.from_bytes(new, 'little'):#x} at {physical:#x}, in memory that "
+                    "was unmapped but is in use: " + each.violation("an access").facts,
+                )
+
+    def _check_kept(self, table: Table, new: int, what: str) -> None:
+        """What is stored in a table that is in use must be a descriptor, or 0.
+
+        Others are invalid and mean nothing to the walker; but the next may not be, and a table
+        that something else is stored in was given back too early.
+        """
+        if new == 0 or self.regime.claims(new):
+            return
+        if table.parent is None:
+            raise ModelViolation(
+                "ROOT_FREED_LIVE",
+                f"{what}, which is no descriptor, in the root {table.base:#x}, which is in use; "
+                "missing: the switch to another root, and ISB",
+            )
+        raise ModelViolation(
+            "TABLE_FREED_LIVE",
+            f"{what}, which is no descriptor, in the table {table.base:#x}, which the descriptor "
+            f"at {table.parent:#x} leads to; missing: a store of 0 there, DSB ISHST, "
+            f"{self.regime.table_invalidation}, DSB ISH and ISB",
+        )
 
     def _check_frozen(self, table: Table, what: str) -> None:
         """A table that was unlinked must be left alone until no walk can come through it."""
@@ -306,23 +342,23 @@ class LiveTables(Generic[R]):
             )
         return found
 
-    def _leaves(self, table: Table) -> Iterator[tuple[int, int]]:
-        """The translations below a table that may be cached: (start, length) of each."""
+    def _leaves(self, table: Table) -> Iterator[tuple[tuple[int, int], int]]:
+        """The translations below a table that may be cached."""
         for each in self._subtree(table):
             length = 1 << self.regime.shift(each.level)
             for _, start, entry in self._find(each, Kind.LEAF):
                 if self.regime.cacheable(entry, each.level):
-                    yield start, length
+                    yield (start, length), self.regime.output(entry, each.level)
 
-    def _remnants(self, table: Table) -> Iterator[tuple[int, int]]:
+    def _remnants(self, table: Table) -> Iterator[tuple[tuple[int, int], int]]:
         """What was cached through a table before a change there, and is not invalidated yet."""
         for each in self._subtree(table):
             for stale in self._all():
                 if each.holds(stale.place) and stale.cached and stale.step < Step.INVALIDATING:
                     if stale.table is None:
-                        yield stale.start, stale.length
+                        yield (stale.start, stale.length), self.regime.output(stale.old, each.level)
                     else:
-                        yield from stale.leaves | stale.remnants
+                        yield from (stale.leaves | stale.remnants).items()
 
     def _find(self, table: Table, kind: Kind) -> Iterator[tuple[int, int, int]]:
         """The descriptors of a kind: (place, first virtual address, value)."""
