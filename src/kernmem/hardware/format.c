@@ -11,6 +11,22 @@ static void put_text(const char *text)
         kernmem_put((uint8_t)*text++);
 }
 
+/* The last digit of a number, which is left without it.  By parts of 16 bits: a 32-bit processor
+ * has no wider division, and an image no library that makes one up. */
+static unsigned take_digit(unsigned long long *number, unsigned base)
+{
+    unsigned long long quotient = 0;
+    uint32_t rest = 0;
+
+    for (int shift = 48; shift >= 0; shift -= 16) {
+        rest = rest << 16 | (uint32_t)(*number >> shift & 0xffff);
+        quotient |= (unsigned long long)(rest / base) << shift;
+        rest %= base;
+    }
+    *number = quotient;
+    return rest;
+}
+
 /* An unsigned number, at least `width` characters wide, padded with `pad`. */
 static void put_number(unsigned long long number, unsigned base, int prefix, unsigned width,
                        char pad)
@@ -19,8 +35,7 @@ static void put_number(unsigned long long number, unsigned base, int prefix, uns
     unsigned length = 0;
 
     do {
-        digits[length++] = "0123456789abcdef"[number % base];
-        number /= base;
+        digits[length++] = "0123456789abcdef"[take_digit(&number, base)];
     } while (number != 0);
     if (prefix && pad == '0')
         put_text("0x");

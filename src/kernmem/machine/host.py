@@ -23,7 +23,7 @@ from kernmem.machine.errors import MachineError
 from kernmem.machine.host_library import Configuration, HostLibrary, build_library, window
 from kernmem.machine.memory import PortMemory
 from kernmem.machine.port import Function, Machine
-from kernmem.machine.words import from_word, to_word
+from kernmem.machine.words import from_word, to_words
 from kernmem.memory.architecture import Hardware, Region
 
 LOWEST = 1 << 32
@@ -86,7 +86,8 @@ class HostMachine(Machine):
     def invoke(self, function: Function, arguments: tuple[Any, ...]) -> Any:
         """Run the compiled function."""
         try:
-            word = self.library.call(function.name, *map(to_word, arguments))
+            words = to_words(arguments, function.parameters.values(), self.hardware.target)
+            word = self.library.call(function.name, *words)
         finally:
             if self.library.is_open and (text := self.library.take_text()):
                 for line in text.splitlines(keepends=True):

@@ -14,6 +14,7 @@ from kernmem.machine.image import BuiltImage
 
 PACKAGES = {
     "qemu-system-aarch64": ("qemu-system-arm", "qemu-system-aarch64"),
+    "qemu-system-arm": ("qemu-system-arm", "qemu-system-arm"),
     "qemu-system-riscv64": ("qemu-system-misc", "qemu-system-riscv"),
     "qemu-system-x86_64": ("qemu-system-x86", "qemu-system-x86"),
 }

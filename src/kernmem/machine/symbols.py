@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from elftools.elf.elffile import ELFFile
 
 from kernmem.language import KernmemError
-from kernmem.machine.calls_riscv import jumps
+from kernmem.machine import calls_arm, calls_riscv
+from kernmem.machine.calls_riscv import Jump
 from kernmem.machine.calls_x86 import references
 
 
@@ -124,8 +126,8 @@ def stack_use(path: Path) -> dict[str, StackUse]:
 
     The compiler leaves the size of every frame in ``.stack_sizes`` (clang's
     ``-fstack-size-section``); the calls are, on AArch64, the ``bl`` instructions, and the ``b``
-    that leave a function, on RISC-V the like; on x86-64, relocations.  StackError names a cycle,
-    or what could be called through a register.
+    that leave a function, on RISC-V and 32-bit Arm the like; on x86-64, relocations.  StackError
+    names a cycle, or what could be called through a register.
     """
     with path.open("rb") as file:
         elf = ELFFile(file)
@@ -133,7 +135,7 @@ def stack_use(path: Path) -> dict[str, StackUse]:
         text = _section(elf, ".text")
         start, code = text["sh_addr"], text.data()
         x86 = elf["e_machine"] == "EM_X86_64"
-        find_calls = _riscv_calls if elf["e_machine"] == "EM_RISCV" else _calls
+        jumps = {"EM_RISCV": calls_riscv.jumps, "EM_ARM": calls_arm.jumps}.get(elf["e_machine"])
         relocations = list(_section(elf, ".rela.text").iter_relocations()) if x86 else []
         functions = {
             symbol.address: symbol
@@ -145,7 +147,8 @@ def stack_use(path: Path) -> dict[str, StackUse]:
         frames = {at: size + 8 for at, size in frames.items()}  # and the return address
         calls = _x86_calls(start, code, relocations, functions)
     else:
-        calls = {at: find_calls(symbol, start, code, functions) for at, symbol in functions.items()}
+        find = _calls if jumps is None else partial(_jumps, jumps)
+        calls = {at: find(symbol, start, code, functions) for at, symbol in functions.items()}
     results: dict[int, StackUse] = {}
 
     def visit(at: int, above: tuple[str, ...]) -> StackUse:
@@ -165,13 +168,14 @@ def stack_use(path: Path) -> dict[str, StackUse]:
 
 
 def _frames(elf: Any) -> dict[int, int]:
-    """Function address -> frame bytes: pairs of a 64-bit address and a ULEB128 number."""
+    """Function address -> frame bytes: pairs of an address and a ULEB128 number."""
+    word = elf.elfclass // 8
     data = _section(elf, ".stack_sizes").data()
     frames = {}
     at = 0
     while at < len(data):
-        address = int.from_bytes(data[at : at + 8], "little")
-        at += 8
+        address = int.from_bytes(data[at : at + word], "little")
+        at += word
         size = shift = 0
         while True:
             byte = data[at]
@@ -200,10 +204,14 @@ def _calls(symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symb
     return callees
 
 
-def _riscv_calls(
-    symbol: Symbol, start: int, code: bytes, functions: Mapping[int, Symbol]
+def _jumps(
+    jumps: Callable[[int, bytes], Iterator[Jump]],
+    symbol: Symbol,
+    start: int,
+    code: bytes,
+    functions: Mapping[int, Symbol],
 ) -> set[int]:
-    """The same for a function of a RISC-V image."""
+    """The same for a function of an instruction set whose jumps are found elsewhere."""
     callees = set()
     at = symbol.address - start
     for jump in jumps(symbol.address, code[at : at + symbol.size]):

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 _SPECIFICATION = re.compile(r"%(#?)(0?)(\d*)(llu|llx|s|%)")
 
 
-def format_text(form: str, values: Iterator[int], text_at: Callable[[int], str]) -> str:
-    """Fill ``values`` into ``%llu``, ``%llx`` and ``%s``, as ``hardware/format.c`` does.
+def format_text(form: str, number: Callable[[], int], text: Callable[[], str]) -> str:
+    """Fill in ``%llu``, ``%llx`` and ``%s``, as ``hardware/format.c`` does.
 
-    ``text_at`` gives the string at an address.
+    ``number`` and ``text`` give the next argument, of the one kind and the other.
     """
 
     def fill(match: re.Match[str]) -> str:
         prefix, pad, width, kind = match.groups()
         if kind == "%":
             return "%"
-        value = next(values)
         if kind == "s":
-            return text_at(value)
-        return format(value, f"{prefix}{pad}{width}{'x' if kind == 'llx' else 'd'}")
+            return text()
+        return format(number(), f"{prefix}{pad}{width}{'x' if kind == 'llx' else 'd'}")
 
     return _SPECIFICATION.sub(fill, form)

@@ -18,7 +18,7 @@ from kernmem.machine.image import BuiltImage
 from kernmem.machine.memory import PortMemory
 from kernmem.machine.port import Function, Machine
 from kernmem.machine.unicorn_core import Calls, Snapshot, UnicornCore
-from kernmem.machine.words import from_word, to_word
+from kernmem.machine.words import from_word, to_words
 
 
 class UnicornMachine(Machine):
@@ -59,7 +59,8 @@ class UnicornMachine(Machine):
 
     def invoke(self, function: Function, arguments: tuple[Any, ...]) -> Any:
         """Run the compiled function on an empty stack."""
-        word = self.core.call(function.name, *map(to_word, arguments))
+        words = to_words(arguments, function.parameters.values(), self.hardware.target)
+        word = self.core.call(function.name, *words)
         return from_word(word, function.result, self.hardware.target)
 
     def static_address(self, static: Static) -> int:

@@ -34,6 +34,7 @@ from kernmem.machine.symbols import raw_image
 from kernmem.machine.text import format_text
 from kernmem.machine.unicorn_board import UnicornBoard
 from kernmem.machine.unicorn_processor import make_processor
+from kernmem.machine.words import Arguments
 
 PAINT = 0xA5
 """What the stack is filled with, to see later how much of it was used."""
@@ -301,9 +302,11 @@ class UnicornCore:
     def _on_panic(self, engine: Any, _address: int, _size: int, _: Any) -> None:
         if not self._calling:
             return  # the kernel prints it itself
-        values = self.cpu.printf_arguments(self.load)
-        text = self._text(next(values))
-        self._error = KernelPanic(format_text(text, values, self._text))
+        words = self.cpu.printf_arguments(self.load)
+        arguments = Arguments(words, self.built.hardware.target)
+        form = self._text(arguments.pointer())
+        text = format_text(form, arguments.number, lambda: self._text(arguments.pointer()))
+        self._error = KernelPanic(text)
         engine.emu_stop()
 
     def _text(self, address: int) -> str:
