@@ -70,6 +70,26 @@ def aarch64_boot(
     )
 
 
+def armv7_boot(*, image_name: str, qemu: tuple[str, ...] | None = None) -> Boot:
+    """A board with an ARMv7-A core that divides, as a Cortex-A7 or A15 does."""
+    return Boot(
+        sources=Path(__file__).parent / "armv7",
+        flags=(
+            "-target",
+            "arm-freestanding-gnueabi",
+            "-mcpu=cortex_a15+soft_float-neon",  # floating point is off
+            "-fno-unwind-tables",
+        ),
+        # With the MMU off all memory is strongly ordered, and an unaligned access to it faults.
+        early_flags=("-mno-unaligned-access",),
+        image_name=image_name,
+        stack_length=0x1_0000,
+        entry_level=1,
+        qemu=None if qemu is None else (*qemu, *SEMIHOSTING),
+        loads_elf=True,
+    )
+
+
 def x86_64_boot(*, image_name: str, levels: int = 4, qemu: tuple[str, ...] | None = None) -> Boot:
     """A board with an x86-64 processor, a PVH loader, and QEMU's isa-debug-exit."""
     return Boot(

@@ -34,15 +34,18 @@ class VirtMap(TreeMap):
 
     @kernel
     def firmware_tree(self) -> PhysicalAddress:
-        """Where Linux's boot protocol says, in x0; who loads an ELF file says nothing."""
+        """Where Linux's boot protocol says; who loads an ELF file says nothing."""
         passed = self.passed_tree()
         if passed is None:
             return PhysicalAddress(TREE)
         return passed
 
-    @intrinsic(aarch64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;")
+    @intrinsic(
+        aarch64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;",
+        armv7="extern const uint32_t boot_device_tree;\nreturn boot_device_tree;",
+    )
     def passed_tree(self) -> PhysicalAddress | None:
-        """What was in x0 at the entry."""
+        """What was in x0 at the entry; on a 32-bit core, in r2."""
         return None
 
 

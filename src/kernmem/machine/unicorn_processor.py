@@ -94,7 +94,7 @@ class Processor(ABC):
 
     @abstractmethod
     def printf_arguments(self, load: Load) -> Iterator[int]:
-        """On entry to a variadic function: its arguments, the format first."""
+        """On entry to a variadic function: the words of its arguments, the format first."""
 
     # Exceptions ----------------------------------------------------------------------------
 
@@ -121,6 +121,10 @@ def make_processor(hardware: HardwareDescription) -> Processor:
         from kernmem.machine.unicorn_riscv import RiscvCpu
 
         return RiscvCpu(hardware.boot.entry_level, hardware.boot.arguments)
+    if hardware.target.isa == "armv7":
+        from kernmem.machine.unicorn_arm import ArmCpu
+
+        return ArmCpu(hardware.boot.arguments)
     from kernmem.machine.unicorn_cpu import Cpu
 
     return Cpu(hardware.boot.entry_level, hardware.boot.arguments)

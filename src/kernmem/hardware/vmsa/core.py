@@ -109,10 +109,13 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         for name in [name for name, doubt in self._reset.items() if doubt.synchronizable]:
             del self._reset[name]
         self._left.synchronize()
-        entered = self.enabled and not self._unsynchronized.isdisjoint(self.CONTEXT)
-        self._unsynchronized.clear()
-        if entered:
+        written, self._unsynchronized = self._unsynchronized, set()
+        if self.enabled and not written.isdisjoint(self.CONTEXT):
+            self._enter(written)
             self._check_program()
+
+    def _enter(self, written: set[str]) -> None:
+        """What else an ISB after writes to these registers means."""
 
     def _require_clean_tlb(self, invalidation: str) -> None:
         """Before the MMU goes on: nothing unknown may be cached."""

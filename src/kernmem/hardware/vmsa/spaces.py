@@ -43,6 +43,10 @@ class LeftSpaces:
         """Each of them."""
         return list(self._by_asid.values())
 
+    def holds(self, asid: int) -> bool:
+        """Whether anything may be cached under an ASID since it was left."""
+        return asid in self._by_asid
+
     def leave(self, tables: LiveTables[Any]) -> None:
         """Another address space becomes current."""
         left = Left(asid=tables.asid, root=tables.root, remedy=tables.regime.space_invalidation)

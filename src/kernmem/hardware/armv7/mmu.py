@@ -1,0 +1,209 @@
+"""The registers, barriers and invalidations of ARMv7's virtual memory.
+
+**Barriers.**  As in AArch64: a store to a table is sure to be seen by walks only after DSB and
+ISB; an entry that was invalid is never cached, any other may be, at any time (DDI 0487, G5.9.1).
+Walks read the data caches (TTBR0.IRGN), so entries need not be cleaned to memory.
+
+**Branch prediction** may follow old translations: it is invalidated with them (DDI 0406, B2.2.8).
+
+**Address spaces.**  Root and ASID are in two registers, so for a while the new one of the first
+is in use with the old one of the second, and the walks made then are cached under the wrong
+ASID.  The bridge makes that harmless (DDI 0406, B3.10.4): a root with the program and nothing
+else, whose sections are the same in every space.  A switch goes to the bridge first, then changes
+the ASID, then goes to the new root.  (The way by a reserved ASID takes that each address is
+mapped in one size in all spaces, and leaves walks to tables in the TLB that may be freed: DDI
+0438, 5.6.)
+
+Each switch takes the next ASID; before the first one comes again, everything is invalidated, while
+the bridge is in use.  So no ASID is ever current while translations of another root are cached
+under it.
+"""
+
+from __future__ import annotations
+
+from kernmem.hardware.armv7.entry import ShortDescriptors
+from kernmem.hardware.armv7.instructions import Instructions
+from kernmem.language import (
+    Image,
+    PhysicalAddress,
+    Struct,
+    VirtualAddress,
+    address_of,
+    from_linear,
+    kernel,
+    span,
+    struct,
+    u32,
+    usize,
+)
+from kernmem.memory.architecture import Mapping, Mmu, Region
+
+# TTBR0, with the Multiprocessing Extensions (DDI 0406, B4.1.154): walks are inner shareable and
+# read the caches, as the stores to the tables go there.
+SHAREABLE = 1 << 1  # S
+INNER_SHAREABLE = 1 << 5  # NOS
+OUTER_WRITE_ALLOCATE = 0b01 << 3  # RGN
+INNER_WRITE_ALLOCATE = 1 << 6  # IRGN: 01, whose lower bit is bit 6, and the upper bit 0
+WALKS = SHAREABLE | INNER_SHAREABLE | OUTER_WRITE_ALLOCATE | INNER_WRITE_ALLOCATE
+
+CLIENT = 0b01  # DACR: in domain 0 permissions are checked, in all others there is no access
+
+# SCTLR (DDI 0406, B4.1.130)
+MMU_ON = 1 << 0  # M
+DATA_CACHE_ON = 1 << 2  # C
+BRANCH_PREDICTION_ON = 1 << 11  # Z
+INSTRUCTION_CACHE_ON = 1 << 12  # I
+
+ASIDS = 256
+SECTION = 1 << 20
+ROOT_ENTRIES = 4096
+INVALIDATIONS = 64  # pages that are invalidated one by one; of more, all that is cached goes
+
+
+@struct("mmu_info_t")
+class MmuInfo(Struct):
+    """What the MMU driver remembers."""
+
+    asid: u32  # the address space identifier in use
+
+
+class Armv7Mmu(Mmu):
+    """The MMU of one core, in supervisor mode.
+
+    ``program`` must begin and end at borders of sections, and so be mapped by sections in every
+    space, or translations of two sizes for it would be cached together.
+    """
+
+    c_module = "virtual"
+
+    def __init__(
+        self, image: Image, cpu: Instructions, entries: ShortDescriptors, program: Region
+    ) -> None:
+        super().__init__(image)
+        if program.start % SECTION or program.end % SECTION:
+            raise ValueError(
+                f"the program must lie in whole sections of {SECTION:#x} bytes, not from "
+                f"{program.start:#x} to {program.end:#x}"
+            )
+        self.cpu = cpu
+        self.entries = entries
+        self.first_section = program.start // SECTION
+        self.end_section = program.end // SECTION
+        self.page_length = entries.page_length
+        self.by_page = INVALIDATIONS * entries.page_length
+        self.info = self.static(MmuInfo, "mmu_info")
+        self.bridge = self.static_array(u32, ROOT_ENTRIES, "mmu_bridge", alignment=ROOT_ENTRIES * 4)
+
+    @kernel
+    def enable(self, table: PhysicalAddress) -> None:
+        """Turn the MMU on; the running code is mapped linearly in ``table``.
+
+        Reset leaves TLB, instruction cache and branch predictor unknown, so they go first.  The DSB
+        is for the stores to the bridge, too.  The first ISB ends the writes to the registers before
+        translation may begin, the second is the start of it (DDI 0406, B3.15.5).
+        """
+        self.info.asid = u32(0)
+        self.build_bridge()
+        self.cpu.tlbiall()
+        self.cpu.iciallu()
+        self.cpu.bpiall()
+        self.cpu.dsb_nsh()
+        self.cpu.write_ttbcr(u32(0))  # short descriptors, TTBR0 for all addresses
+        self.cpu.write_dacr(u32(CLIENT))
+        self.cpu.write_contextidr(u32(0))
+        self.use(table)
+        self.cpu.write_sctlr(
+            self.cpu.read_sctlr()
+            | (MMU_ON | DATA_CACHE_ON | BRANCH_PREDICTION_ON | INSTRUCTION_CACHE_ON)
+        )
+        self.cpu.isb()
+
+    @kernel
+    def build_bridge(self) -> None:
+        """Map the program in the bridge."""
+        for section in span(usize(self.first_section), usize(self.end_section)):
+            address = PhysicalAddress(section * SECTION)
+            self.bridge[section] = u32(self.entries.leaf(address, Mapping.KERNEL, u32(1)))
+
+    @kernel
+    def use(self, table: PhysicalAddress) -> None:
+        """Walk from this root from now on."""
+        self.cpu.write_ttbr0(u32(table) | WALKS)
+        self.cpu.isb()
+
+    @kernel
+    def switch(self, table: PhysicalAddress) -> None:
+        """Translate by ``table`` from now on, and by nothing that another table said.
+
+        See the module's text on address spaces.
+        """
+        asid = (self.info.asid + 1) % ASIDS
+        self.info.asid = asid
+        self.use(from_linear(address_of(self.bridge)))
+        if asid == 0:
+            self.cpu.tlbiall()
+            self.cpu.bpiall()
+            self.cpu.dsb_nsh()
+            self.cpu.isb()
+        self.cpu.write_contextidr(asid)
+        self.cpu.isb()
+        self.use(table)
+
+    @kernel
+    def order_tables(self) -> None:
+        """Whoever sees an entry written from now on also sees those written so far."""
+        self.cpu.dsb_ishst()
+
+    @kernel
+    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Let the walker see the new leaf of ``address``, in a table that was there already."""
+        self.cpu.dsb_ishst()
+        self.cpu.isb()
+
+    @kernel
+    def publish_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Let the walker see new leaves, and new tables that lead to them: as for a page."""
+        self.cpu.dsb_ishst()
+        self.cpu.isb()
+
+    @kernel
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+        """Forget the leaf translation of ``address``, page or section, everywhere.
+
+        The cleared entry is visible before the TLB is told to drop the old one, and TLB and branch
+        predictor are done before anything goes on (DDI 0487, G5.9.1, K11.5.3).
+        """
+        self.cpu.dsb_ishst()
+        self.cpu.tlbimvaais(address)
+        self.cpu.bpiallis()
+        self.cpu.dsb_ish()
+        self.cpu.isb()
+
+    @kernel
+    def retire_range(
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+    ) -> None:
+        """Forget every translation in the range, and what led to its tables, everywhere.
+
+        As :meth:`retire_page`: the operation by address drops entries that lead to tables, too.
+        Of many pages, all that the TLB holds goes at once.
+        """
+        self.cpu.dsb_ishst()
+        if last - start < self.by_page:
+            address = start
+            while True:
+                self.cpu.tlbimvaais(address)
+                if last - address < self.page_length:
+                    break
+                address += self.page_length
+        else:
+            self.cpu.tlbiallis()
+        self.cpu.bpiallis()
+        self.cpu.dsb_ish()
+        self.cpu.isb()
+
+    @kernel
+    def forget(self, table: PhysicalAddress) -> None:
+        """Nothing: the ASID that ``table`` had is not used again before all is invalidated."""
