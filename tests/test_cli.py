@@ -326,3 +326,35 @@ def test_what_cannot_be_compared(arguments: list[str], message: str) -> None:
     result = kernmem(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+# kernmem record and import ----------------------------------------------------------------------
+
+
+def test_record_writes_the_longest_trace_and_passes_the_status_on(tmp_path: Path) -> None:
+    path = tmp_path / "python.npz"
+    script = "import sys; sys.exit(5)"
+    result = kernmem("record", "-o", path, "--", sys.executable, "-c", script)
+    assert result.exit_code == 5
+    assert f"bytes at the peak in {path}" in " ".join(result.stderr.split())
+    assert facts("replay", path, "--machine", "host", "--json")["calls"] > 1000
+
+
+def test_record_tells_which_programs_ran(tmp_path: Path) -> None:
+    result = kernmem(
+        *("record", "-o", tmp_path / "x.npz", "--program", "gcc", "--", sys.executable, "-c", "1")
+    )
+    assert result.exit_code == 2
+    assert "no program 'gcc' was recorded, but python" in result.stderr
+
+
+def test_import_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "small.log"
+    log.write_text("= Start\n+ 0x1000 0x20\n- 0x1000\n= End\n")
+    assert kernmem("import", log).exit_code == 0
+    assert facts("replay", tmp_path / "small.npz", "--json")["calls"] == 2
+    log.write_text("+ 0x1000 0x20\n+ 0x1000 0x20\n")
+    result = kernmem("import", log)
+    assert result.exit_code == 2
+    assert "line 2: 0x1000 is allocated a second time" in result.stderr
+    assert "no such file" in kernmem("import", tmp_path / "none").stderr.lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -146,4 +147,87 @@ def generate_command(name: str | None, output: Path | None, seed: int, events: i
     console(stderr=True).print(f"{len(trace):,} events in {path}")
 
 
-COMMANDS = (replay_command, generate_command)
+# kernmem record ---------------------------------------------------------------------------------
+
+
+@click.command("record", context_settings={"ignore_unknown_options": True})
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The .npz file to write.  [default: PROGRAM.npz]",
+)
+@click.option("--program", metavar="NAME", help="Of which program, if several ran.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def record_command(output: Path | None, program: str | None, command: tuple[str, ...]) -> None:
+    """Run COMMAND, and write a trace of its calls of malloc and free.
+
+    Of all programs that COMMAND executes, each linked dynamically with glibc, the one with the
+    longest trace is written; the others are listed.  Exits with 2 if nothing was recorded, else
+    with the status of COMMAND.
+
+    \b
+    Examples:
+      kernmem record -- ls -l /usr/bin
+      kernmem record -o cc1.npz --program cc1 -- gcc -O2 -c file.c
+    """
+    from kernmem.workload.record import NothingRecorded, record
+    from kernmem.workload.trace import write_trace
+
+    screen = console(stderr=True)
+    with exit_codes():
+        recording = record(command)
+        named = [each for each in recording.traces if program in (None, each.name)]
+        if not named:
+            names = ", ".join(dict.fromkeys(each.name for each in recording.traces))
+            raise NothingRecorded(f"no program {program!r} was recorded, but {names}")
+        path = output or Path(f"{named[0].name}.npz")
+        write_trace(named[0], path)
+    for each in recording.traces:
+        place = f" in {path}" if each is named[0] else ""
+        peak = f"{each.peak_live_bytes():,}"
+        screen.print(f"{each.name}: {len(each):,} events, {peak} bytes at the peak{place}")
+    sys.exit(recording.status if recording.status >= 0 else 128 - recording.status)
+
+
+# kernmem import ---------------------------------------------------------------------------------
+
+
+@click.command("import")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mtrace", "kmalloc", "slab", "pages"]),
+    help="What LOG is, and which events are taken.  [default: as its first lines say]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The .npz file to write.  [default: LOG with the suffix .npz]",
+)
+def import_command(log: Path, form: str | None, output: Path | None) -> None:
+    """Make a trace of LOG, which glibc's mtrace() or the kmem tracepoints of Linux wrote as text.
+
+    Frees of what was allocated before the log began are left out.
+
+    \b
+    Examples:
+      kernmem import mtrace.log
+      kernmem import trace.txt --format slab -o boot-slab.npz
+    """
+    from kernmem.workload.importers import guess_format, import_trace
+    from kernmem.workload.trace import write_trace
+
+    with exit_codes():
+        trace = import_trace(log, form or guess_format(log))
+        path = output or log.with_suffix(".npz")
+        write_trace(trace, path)
+    screen = console(stderr=True)
+    screen.print(f"{len(trace):,} events in {path}; {trace.meta}")
+
+
+COMMANDS = (replay_command, generate_command, record_command, import_command)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -129,14 +129,14 @@ class TraceBuilder:
         self._size.append(size)
 
     def build(self, name: str, meta: str) -> Trace:
-        """The trace of all events so far; TraceError if they are none."""
+        """The trace of all events so far; TraceError names the first that cannot be."""
         columns: dict[str, npt.NDArray[Any]] = {
             "op": np.array(self._op, np.uint8),
             "id": np.array(self._id, np.uint32),
             "size": np.array(self._size, np.uint64),
             "meta": np.array(meta),
         }
-        return _checked(Path(name), columns)
+        return replace(_checked(Path(name), columns), name=name)
 
 
 def read_trace(path: str | Path) -> Trace:
