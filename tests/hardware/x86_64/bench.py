@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 from kernmem.hardware.pc import PC
 from kernmem.hardware.simulation import Access
 from kernmem.hardware.x86_64.mmu import X86Mmu
+from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.language import Component, Image, PhysicalAddress, VirtualAddress, usize
 from kernmem.machine.model import Model
 from kernmem.memory.architecture import Hardware
@@ -14,6 +16,7 @@ from kernmem.memory.architecture import Hardware
 ROOT, POINTERS, DIRECTORY, TABLE, SPARE = 0x20_1000, 0x20_2000, 0x20_3000, 0x20_4000, 0x20_5000
 OTHER_ROOT, LOW_POINTERS, LOW_DIRECTORY = 0x20_6000, 0x20_7000, 0x20_8000
 FRAMES = 0x30_0000
+ROOTS = 0x40_0000
 PAGE, BLOCK = 0x1000, 0x20_0000
 PAGES = 0x80_0000_0000  # an address that nothing else uses: index 1 of the root
 LINK = 0x27  # A, U/S, R/W, P
@@ -38,19 +41,20 @@ class Bench:
     the number ``i`` is stored.
     """
 
-    def __init__(self, mmu_class: type[X86Mmu] = X86Mmu) -> None:
+    def __init__(self, mmu_class: type[X86Mmu] = X86Mmu, *, pcids: bool = True) -> None:
         def build(image: Image) -> Hardware:
             built = PC.build(image)
             mmu = mmu_class.__new__(mmu_class)
             vars(mmu).update(vars(built.mmu))
             return dataclasses.replace(built, mmu=mmu)
 
-        self.model = Model(dataclasses.replace(PC, build=build), Kernel)
+        simulated = partial(SimulatedX86, pcids=pcids)
+        self.model = Model(dataclasses.replace(PC, build=build, simulated_mmu=simulated), Kernel)
         assert isinstance(self.model.kernel, Kernel)
         self.hardware = self.model.kernel.hardware
         self.mmu = self.hardware.mmu
         self.simulated = self.model.memory.mmu
-        for number in range(8):
+        for number in range(16):
             self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
         for index in range(512):
             self.store(LOW_DIRECTORY, index, index * BLOCK | KERNEL_BLOCK)
@@ -117,6 +121,16 @@ class Bench:
     def retire_range(self, address: int) -> None:
         """Forget what was known of an address, tables too."""
         self.mmu.retire_range(self.root, VirtualAddress(address), VirtualAddress(address))
+
+    def new_root(self, number: int, frame: int) -> PhysicalAddress:
+        """A root of its own for one of a few spaces, whose first page is one of the frames."""
+        base = ROOTS + number * 4 * PAGE
+        self.store(base, 0, LOW_POINTERS | LINK)
+        self.store(base + 3 * PAGE, 0, self.page(frame))
+        self.store(base + 2 * PAGE, 0, base + 3 * PAGE | LINK)
+        self.store(base + PAGE, 0, base + 2 * PAGE | LINK)
+        self.store(base, 1, base + PAGE | LINK)
+        return PhysicalAddress(base)
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""

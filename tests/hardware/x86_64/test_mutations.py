@@ -1,7 +1,7 @@
 """Weaken the MMU driver by one instruction: the model must notice, whichever it is.
 
-Each mutant of :class:`X86Mmu` lacks one call of an instruction.  All run the same workload, in
-which the original is clean.
+Each mutant of :class:`X86Mmu` lacks one call of an instruction, or has something weaker in a
+place.  All run the same workload, in which the original is clean.
 """
 
 from __future__ import annotations
@@ -29,43 +29,47 @@ from hardware.x86_64.bench import (  # fmt: skip
 from kernmem.hardware.x86_64 import mmu
 from kernmem.hardware.x86_64.mmu import X86Mmu
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
+from kernmem.memory.address_spaces import SPACES
 
-EXEMPT = ("rdmsr", "read_cr0", "read_cr4", "compiler_barrier")
-"""Reads; and what is no instruction: the model interprets, and no compiler reorders."""
-
-
-def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """Every ``self.cpu.instruction(…)`` in the class that a mutant can lack, in order."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="cpu"), attr=name)):
-                if name not in EXEMPT:
-                    yield node
+BARRIER = "self.cpu.compiler_barrier()"
+"""No instruction: the model interprets, and no compiler reorders."""
 
 
-def parse() -> ast.Module:
-    """The source of the class."""
-    return ast.parse(textwrap.dedent(inspect.getsource(X86Mmu)))
+WEAKER = [
+    ("enable", "self.spaces.start(pcids)", "self.spaces.start(usize(8))"),
+    ("switch", "kept and ", ""),
+    ("switch", "u64(self.spaces.info.current)", "0"),
+    ("retire_page", "self.spaces.is_current(table)", "True"),
+    ("retire_page", "self.spaces.forget(table)", "pass"),
+    ("retire_range", "self.spaces.is_current(table)", "True"),
+    ("retire_range", "self.spaces.forget(table)", "pass"),
+    ("forget", "self.spaces.forget(table)", "pass"),
+]
+"""A method, a text in it, and what takes its place."""
 
 
-def mutations() -> Iterator[tuple[int, str]]:
-    """The number of a call, and a name for the test."""
-    tree = parse()
+def missing() -> Iterator[tuple[str, str, str]]:
+    """Every ``self.cpu.instruction(…)`` that stands alone, to be left out."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(X86Mmu)))
     for method in ast.walk(tree):
         if isinstance(method, ast.FunctionDef):
-            for call in calls(method):
-                assert isinstance(call.func, ast.Attribute)
-                number = [each.lineno for each in calls(tree)].index(call.lineno)
-                yield number, f"{method.name}: no {call.func.attr}"
+            for node in ast.walk(method):
+                match node:
+                    case ast.Expr(ast.Call(ast.Attribute(value=ast.Attribute(attr="cpu")))):
+                        text = ast.unparse(node)
+                        if text != BARRIER:
+                            yield method.name, text, "pass"
 
 
-def mutant(number: int) -> type[X86Mmu]:
-    """The class without one call."""
-    tree = parse()
-    call = list(calls(tree))[number]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and node.value is call:
-            node.value = ast.Constant(None)
+def mutant(method: str, old: str, new: str) -> type[X86Mmu]:
+    """The class with one place changed."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(X86Mmu)))
+    (found,) = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == method
+    )
+    body = ast.unparse(found.body[1:])  # without its docstring
+    assert body.count(old) == 1, f"{method} has {old!r} not once: mend the list of mutations"
+    found.body = ast.parse(body.replace(old, new)).body
     namespace = dict(vars(mmu))
     exec(compile(ast.fix_missing_locations(tree), mmu.__file__, "exec"), namespace)
     result: type[X86Mmu] = namespace["X86Mmu"]
@@ -88,9 +92,9 @@ def refused(bench: Bench, address: int, value: int | None = None) -> None:
     raise Noticed(f"{address:#x}")
 
 
-def workload(mmu_class: type[X86Mmu]) -> None:
+def workload(mmu_class: type[X86Mmu], *, pcids: bool) -> None:
     """Everything that the interface promises, each followed by an access that relies on it."""
-    bench = Bench(mmu_class)
+    bench = Bench(mmu_class, pcids=pcids)
     page = VirtualAddress(bench.virtual(0))
     # enable: the new table is in use, R/W binds the kernel, XD is known.
     bench.map(0, 1)
@@ -123,19 +127,56 @@ def workload(mmu_class: type[X86Mmu]) -> None:
     bench.publish()
     assert bench.model.load(PAGES + BLOCK) == 4
     # switch: nothing of the other table is left.
+    for _ in range(2):
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        refused(bench, PAGES + BLOCK)
+        bench.mmu.switch(PhysicalAddress(ROOT))
+        assert bench.model.load(PAGES + BLOCK) == 4
+    # A space that is not in use is changed all the same, a leaf or a whole table.
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
-    refused(bench, PAGES + BLOCK)
+    bench.set(0, 0)
+    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES + BLOCK))
     bench.mmu.switch(PhysicalAddress(ROOT))
-    assert bench.model.load(PAGES + BLOCK) == 4
+    refused(bench, PAGES + BLOCK)
+    bench.map(0, 4)
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    bench.store(DIRECTORY, 1, 0)
+    bench.retire_range(PAGES + BLOCK)
+    bench.mmu.switch(PhysicalAddress(ROOT))
+    refused(bench, PAGES + BLOCK)
+    # More spaces than identifiers; each maps the page to a frame of its own.
+    roots = [bench.new_root(number, number) for number in range(SPACES + 2)]
+    for _ in range(2):
+        for number, root in enumerate(roots):
+            bench.mmu.switch(root)
+            assert bench.read(0) == number
+    # forget: the page of a root that is gone becomes another root.
+    bench.mmu.switch(bench.root)
+    bench.mmu.forget(roots[-1])
+    bench.mmu.switch(bench.new_root(SPACES + 1, 1))
+    assert bench.read(0) == 1
+
+
+def workloads(mmu_class: type[X86Mmu]) -> None:
+    """On processors with PCIDs and without."""
+    for pcids in (True, False):
+        workload(mmu_class, pcids=pcids)
 
 
 def test_the_original_is_clean() -> None:
     """No complaint at all."""
-    workload(X86Mmu)
+    workloads(X86Mmu)
 
 
-@pytest.mark.parametrize("number", [pytest.param(number, id=name) for number, name in mutations()])
-def test_every_instruction_is_needed(number: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "old", "new"),
+    [
+        pytest.param(*each, id=f"{each[0]}: {each[2]} for {each[1]}")
+        for each in (*missing(), *WEAKER)
+    ],
+)
+def test_every_instruction_is_needed(method: str, old: str, new: str) -> None:
     """Without it, the model finds a violation, or an access ends otherwise."""
-    with pytest.raises((ModelViolation, PageFault, Noticed)):
-        workload(mutant(number))
+    weaker = mutant(method, old, new)
+    with pytest.raises((ModelViolation, PageFault, Noticed, AssertionError)):
+        workloads(weaker)

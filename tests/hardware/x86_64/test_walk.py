@@ -217,9 +217,9 @@ def test_before_the_first_cr3_all_is_linear() -> None:
 
 @pytest.mark.parametrize(
     ("instruction", "operand"),
-    [("mov cr4", 1 << 5 | 1 << 17), ("mov cr0", 0), ("wrmsr 0x10", 0), ("invpcid", 0)],
+    [("mov cr4", 1 << 5 | 1 << 22), ("mov cr0", 0), ("wrmsr 0x10", 0), ("invpcid", 0)],
 )
 def test_what_is_not_simulated_is_refused(instruction: str, operand: int) -> None:
-    """PCIDs, paging off, other registers."""
+    """Protection keys, paging off, other registers."""
     with pytest.raises(ValueError, match=r"not simulated|does not know"):
         SimulatedX86(Ram(), PC.program).execute(instruction, operand)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import cast
 
 from kernmem.hardware.simulation import SimulatedMmu
-from kernmem.language import Component, PhysicalAddress, VirtualAddress, intrinsic, u32, u64
+from kernmem.language import Component, VirtualAddress, intrinsic, u32, u64
 
 EFER = 0xC000_0080  # IA32_EFER (SDM volume 4, 2.1)
+
+CPUID = """uint32_t leaf = 1, b, features = 0, d;
+__asm__ volatile("cpuid" : "+a"(leaf), "=b"(b), "+c"(features), "=d"(d));
+return features;"""
 
 READ_MSR = """uint32_t low, high;
 __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(number));
@@ -17,12 +21,14 @@ WRITE_MSR = """__asm__ volatile("wrmsr"
                  :: "c"(number), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");"""
 
 
-def _read(register: str, kind: str = "uint64_t") -> str:
-    return f'{kind} value;\n__asm__ volatile("mov %%{register}, %0" : "=r"(value));\nreturn value;'
+def _read(register: str) -> str:
+    return (
+        f'uint64_t value;\n__asm__ volatile("mov %%{register}, %0" : "=r"(value));\nreturn value;'
+    )
 
 
-def _write(register: str, value: str = "value") -> str:
-    return f'__asm__ volatile("mov %0, %%{register}" :: "r"({value}) : "memory");'
+def _write(register: str) -> str:
+    return f'__asm__ volatile("mov %0, %%{register}" :: "r"(value) : "memory");'
 
 
 class Instructions(Component):
@@ -49,15 +55,15 @@ class Instructions(Component):
 
     # Registers (SDM 2.5, 2.2.1) -----------------------------------------------------------
 
-    @intrinsic(x86_64=_write("cr3", "(uint64_t)table"))
-    def write_cr3(self, table: PhysicalAddress) -> None:
-        """The root table; invalidates all translations but the global ones."""
-        self._execute("mov cr3", int(table))
+    @intrinsic(x86_64=_write("cr3"))
+    def write_cr3(self, value: u64) -> None:
+        """The root table and the PCID; invalidates what is not global, unless bit 63 is 1."""
+        self._execute("mov cr3", int(value))
 
-    @intrinsic(x86_64=_read("cr3", "physical_address_t"))
-    def read_cr3(self) -> PhysicalAddress:
-        """The root table."""
-        return PhysicalAddress(self._execute("mov r, cr3"))
+    @intrinsic(x86_64=_read("cr3"))
+    def read_cr3(self) -> u64:
+        """The root table and the PCID."""
+        return u64(self._execute("mov r, cr3"))
 
     @intrinsic(x86_64=_read("cr0"))
     def read_cr0(self) -> u64:
@@ -73,6 +79,16 @@ class Instructions(Component):
     def read_cr4(self) -> u64:
         """Which extensions are on."""
         return u64(self._execute("mov r, cr4"))
+
+    @intrinsic(x86_64=_write("cr4"))
+    def write_cr4(self, value: u64) -> None:
+        """Which extensions are on."""
+        self._execute("mov cr4", int(value))
+
+    @intrinsic(x86_64=CPUID)
+    def cpuid_features(self) -> u32:
+        """ECX of CPUID.1: which extensions there are."""
+        return u32(self._execute("cpuid 0x1"))
 
     @intrinsic(x86_64=READ_MSR)
     def rdmsr(self, number: u32) -> u64:

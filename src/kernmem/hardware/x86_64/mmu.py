@@ -11,18 +11,26 @@ stores in the order of the program, and an entry that is not present is never ca
 4.10.3.1).  What is present and was changed is cached until it is invalidated.  Invalidations
 are done when the instruction is, and serialize (9.3).
 
-There is one processor, and neither PCIDs nor global pages are used: MOV to CR3 drops everything.
+**Address spaces.**  Where the processor has PCIDs (4.10.1), MOV to CR3 keeps what is cached under
+the one that it loads if bit 63 of its operand says so; otherwise, and without PCIDs, it drops
+that.  INVLPG is about the PCID in use: so a space that is changed while another is in use loses
+its own.  There is one processor, and no page is global.
 """
 
 from __future__ import annotations
 
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import EFER, Instructions
-from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u32
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u32, u64, usize
+from kernmem.memory.address_spaces import AddressSpaces
 from kernmem.memory.architecture import Mmu
 
 WRITE_PROTECT = 1 << 16  # CR0.WP (SDM 2.5): the kernel, too, cannot write what is not R/W
 LA57 = 1 << 12  # CR4.LA57 (SDM 2.5): 5 levels
+PCIDE = 1 << 17  # CR4.PCIDE (SDM 2.5): bits 11:0 of CR3 are a PCID
+KEEP = 1 << 63  # in the operand of MOV to CR3 (4.10.4.1): invalidate nothing
+PCIDS = 1 << 12
+PCID = 1 << 17  # CPUID.1:ECX.PCID (volume 2A, CPUID)
 NO_EXECUTE_ENABLE = 1 << 11  # IA32_EFER.NXE (SDM 2.2.1): bit 63 of an entry is XD
 
 PAGE_LENGTH = 1 << 12
@@ -38,30 +46,40 @@ class X86Mmu(Mmu):
     def __init__(self, image: Image, cpu: Instructions, entries: LongMode) -> None:
         super().__init__(image)
         self.cpu = cpu
+        self.spaces = AddressSpaces(image)
         self.la57 = LA57 if entries.levels == 5 else 0
 
     @kernel
     def enable(self, table: PhysicalAddress) -> None:
         """Go from the boot code's table to ``table``; the running code is linear in both.
 
-        NXE comes first: without it, bit 63 of an entry is reserved and faults (4.5).  MOV to
-        CR3 drops what the boot code's table left in the TLB.
+        NXE comes first: without it, bit 63 of an entry is reserved and faults (4.5).  PCIDs can
+        be turned on while bits 11:0 of CR3 are 0 (4.10.1), as now: what the boot code's table left
+        in the TLB is under PCID 0, and dropped before that is lent.
         """
         cr4 = self.cpu.read_cr4()
         if cr4 & LA57 != self.la57:
             panic(f"CR4 is {cr4:#x}: the processor does not have the 5 levels of this kernel")
         self.cpu.wrmsr(u32(EFER), self.cpu.rdmsr(u32(EFER)) | NO_EXECUTE_ENABLE)
         self.cpu.write_cr0(self.cpu.read_cr0() | WRITE_PROTECT)
-        self.cpu.write_cr3(table)
+        pcids = usize(1)
+        if self.cpu.cpuid_features() & PCID != 0:
+            self.cpu.write_cr4(cr4 | PCIDE)
+            pcids = usize(PCIDS)
+        self.spaces.start(pcids)
+        self.switch(table)
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on; no translation of another table survives.
+        """Translate by ``table`` from now on, and by nothing that another table said.
 
-        MOV to CR3 invalidates all TLB entries but the global ones, and everything in the
-        paging-structure caches (4.10.4.1).
+        What MOV to CR3 drops, it drops from the TLB and from the paging-structure caches.
         """
-        self.cpu.write_cr3(table)
+        kept = self.spaces.enter(table)
+        cr3 = u64(table) | u64(self.spaces.info.current)
+        if kept and self.spaces.info.count > 1:
+            cr3 = cr3 | KEEP
+        self.cpu.write_cr3(cr3)
 
     @kernel
     def order_tables(self) -> None:
@@ -94,7 +112,10 @@ class X86Mmu(Mmu):
 
         One INVLPG, for a block too, even if the processor caches it in pieces (4.10.4.1).
         """
-        self.cpu.invlpg(address)
+        if self.spaces.is_current(table):
+            self.cpu.invlpg(address)
+        else:
+            self.spaces.forget(table)
 
     @kernel
     def retire_range(
@@ -106,7 +127,9 @@ class X86Mmu(Mmu):
         nothing was mapped through a table: an entry that leads to an empty table may be
         cached (4.10.3.1, 4.10.4.2).  Of many pages, all that the TLB holds goes at once.
         """
-        if last - start < INVALIDATIONS * PAGE_LENGTH:
+        if not self.spaces.is_current(table):
+            self.spaces.forget(table)
+        elif last - start < INVALIDATIONS * PAGE_LENGTH:
             address = start
             while True:
                 self.cpu.invlpg(address)
@@ -118,4 +141,8 @@ class X86Mmu(Mmu):
 
     @kernel
     def forget(self, table: PhysicalAddress) -> None:
-        """Nothing: the switch away from ``table`` forgot it."""
+        """Forget whatever was remembered under the root ``table``, which is not current.
+
+        When its PCID is lent again, MOV to CR3 drops what is cached under it.
+        """
+        self.spaces.forget(table)

@@ -3,7 +3,8 @@
 ======================  ====================================================================
 :mod:`.walk`            the walk through the tables, its faults and its permissions
 :mod:`.stale`           what the TLB and the paging-structure caches may still hold
-:mod:`.mmu`             registers, invalidations, stores to live tables, accesses
+:mod:`.spaces`          stores to the tables of a space, in use or left
+:mod:`.mmu`             registers, invalidations, accesses
 ======================  ====================================================================
 """
 
