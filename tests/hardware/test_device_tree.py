@@ -123,11 +123,11 @@ def tree(*children: TreeNode, **properties: bytes) -> bytes:
 
 
 def test_what_firmware_of_the_board_passes() -> None:
-    """128 MiB, of which OpenSBI has the first two."""
+    """128 MiB, of which OpenSBI has the first half MiB."""
     assert read(device_tree()) == Found(
         DeviceTreeStatus.OK,
         [(0x8000_0000, 0x8800_0000)],
-        [(0x8000_0000, 0x8020_0000)],
+        [(0x8000_0000, 0x8008_0000)],
         None,
     )
 

@@ -127,9 +127,9 @@ class Kernel(Component):
         self.board.exit(status)
 
     @api
-    def end_of_ram(self) -> PhysicalAddress:
-        """As the board says."""
-        return self.map.physical_end()
+    def report(self) -> None:
+        """Ask the board for its RAM."""
+        self.map.report()
 
     @api
     def add(self, left: u8, right: u8 = u8(1)) -> u8:  # noqa: B008
@@ -282,13 +282,12 @@ def test_the_console_and_the_exit(model: Model) -> None:
 
 
 def test_the_mailbox() -> None:
-    """The Raspberry Pi asks its firmware, once."""
+    """The Raspberry Pi asks its firmware."""
     model = Model(RPI3, Kernel)
-    assert model.end_of_ram() == 0x3C00_0000
+    model.report()
     assert model.mailbox_message[1] == 0x8000_0000
-    model.memory.storer(4)(model.mailbox_message.address + 4, 0)
-    assert model.end_of_ram() == 0x3C00_0000
-    assert model.mailbox_message[1] == 0
+    assert (model.memory_ranges_ram[0], model.memory_ranges_ram[1]) == (0x8_0000, 0x3C00_0000)
+    assert model.memory_ranges_info.ram_count == 1
 
 
 # Snapshots ----------------------------------------------------------------------------------

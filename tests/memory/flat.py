@@ -8,6 +8,7 @@ compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from kernmem.language import (
     kernel,
     u8,
     u32,
+    u64,
     usize,
 )
 from kernmem.machine.model import Model
@@ -35,6 +37,8 @@ from kernmem.memory.architecture import (
 )
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import Profile, spec
+
+Ranges = Sequence[tuple[int, int]]
 
 PAGE = 256
 PROGRAM = Region(0x1_0000, 0x2_0000)
@@ -181,23 +185,30 @@ class NoBoard(Board):
 class FlatMap(MemoryMap):
     """A program, then RAM, then a device."""
 
-    def __init__(self, image: Image, program_end: int, physical_end: int, layout: Layout) -> None:
+    def __init__(
+        self, image: Image, program_end: int, layout: Layout, ram: Ranges, reserved: Ranges
+    ) -> None:
         super().__init__(image)
         self.devices = layout.devices
-        self.linear_start = 0
+        self.linear_start = layout.linear_start
         self.linear_end = layout.linear_end
         self.segment_start = layout.segment.start
         self.segment_end = layout.segment.end
         self.program_start = PROGRAM.start
-        self.ends = (program_end, physical_end)
+        self.end = program_end
+        self.ram = ram
+        self.reserved = reserved
 
     @kernel
     def program_end(self) -> PhysicalAddress:
-        return PhysicalAddress(self.ends[0])
+        return PhysicalAddress(self.end)
 
     @kernel
-    def physical_end(self) -> PhysicalAddress:
-        return PhysicalAddress(self.ends[1])
+    def report(self) -> None:
+        for start, end in self.ram:
+            self.ranges.add_ram(u64(start), u64(end))
+        for start, end in self.reserved:
+            self.ranges.reserve(u64(start), u64(end))
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,7 @@ class Layout:
     """Where a flat machine has what is not RAM."""
 
     devices: tuple[Region, ...] = DEVICES
+    linear_start: int = 0
     linear_end: int = LINEAR_END
     segment: Region = SEGMENT
 
@@ -216,11 +228,14 @@ def flat(
     pointer_bytes: int = 8,
     ends: tuple[int, int] | None = None,
     layout: Layout | None = None,
+    ram: Ranges | None = None,
+    reserved: Ranges = (),
     counting: bool = False,
 ) -> Model:
     """A flat machine with a memory manager and ``pages`` pages of physical heap.
 
-    ``ends`` are the ends of the program and of the RAM, instead of ``pages``.
+    ``ends`` are the ends of the program and of the RAM, instead of ``pages``; or ``ram`` is what
+    there is besides that of the program.
     """
     where = layout or Layout()
     # A record and the map of free pages lie between the program and the heap.
@@ -228,8 +243,12 @@ def flat(
     map_end = -(-words * 8 // PAGE) * PAGE
     program_end, physical_end = ends or (PROGRAM.end, PROGRAM.end + map_end + pages * PAGE)
 
+    found = [(PROGRAM.start, physical_end)]
+    if ram is not None:
+        found = [*ram, (PROGRAM.start, PROGRAM.end)]
+
     def build(image: Image) -> Hardware:
-        memory_map = FlatMap(image, program_end, physical_end, where)
+        memory_map = FlatMap(image, program_end, where, found, reserved)
         return Hardware(FlatFormat(image), RecordedMmu(image), memory_map, NoBoard(image))
 
     hardware = HardwareDescription(

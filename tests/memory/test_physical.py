@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from flat import PAGE, PROGRAM, flat
+from flat import PAGE, PROGRAM, Layout, flat
 from machines import free_list, heap_pages, state, take_all_pages
 
 from kernmem.hardware import find
@@ -38,7 +38,7 @@ def info(machine: Machine) -> dict[str, int]:
 )
 def test_registry_is_exact(ends: tuple[int, int], heap: tuple[int, int]) -> None:
     """The heap is every whole page between the map and the end of the RAM."""
-    machine = flat(ends=ends)
+    machine = flat(ends=ends, layout=Layout(devices=()))
     machine.init_physical_memory_manager()
     pages = (heap[1] - heap[0]) // PAGE
     assert info(machine) == {
@@ -75,7 +75,7 @@ def test_zero_pages(ends: tuple[int, int]) -> None:
 
 def test_program_past_the_ram_panics() -> None:
     machine = flat(ends=(0x2_0100, 0x2_0000))
-    with pytest.raises(KernelPanic, match="RAM ends at 0x20000, before the program at 0x20100"):
+    with pytest.raises(KernelPanic, match="0x10000 to 0x20100, does not lie in free RAM"):
         machine.init_physical_memory_manager()
 
 

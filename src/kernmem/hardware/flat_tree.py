@@ -29,14 +29,18 @@ def wide(*values: int) -> bytes:
     return b"".join(value.to_bytes(8, "big") for value in values)
 
 
-def flatten(root: TreeNode, reservations: Sequence[tuple[int, int]] = ()) -> bytes:
-    """The tree as firmware passes it; ``reservations`` are addresses and lengths."""
+def flatten(root: TreeNode, reservations: Sequence[tuple[int, int]] = (), least: int = 0) -> bytes:
+    """The tree as firmware passes it; ``reservations`` are addresses and lengths.
+
+    Some firmware leaves room for more in it: it says to have ``least`` bytes, if it has less.
+    """
     strings: dict[str, int] = {}
     structure = _node(root, strings) + END
     texts = b"".join(name.encode() + b"\0" for name in strings)
     reserved = b"".join(wide(*each) for each in (*reservations, (0, 0)))
     at_structure = 40 + len(reserved)
     at_strings = at_structure + len(structure)
+    texts += bytes(max(0, least - at_strings - len(texts)))
     total = at_strings + len(texts)
     header = (0xD00DFEED, total, at_structure, at_strings, 40, 17, 16, 0, len(texts))
     return cells(*header, len(structure)) + reserved + structure + texts

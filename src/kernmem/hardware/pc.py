@@ -37,9 +37,11 @@ from kernmem.language import (
     u32,
     u64,
     usize,
+    wrap_add,
 )
 from kernmem.memory.architecture import Fault, Hardware, MemoryMap, Region
 
+LOW_MEMORY_END = 0x10_0000  # the BIOS's, video memory, and what real mode needs, as in Linux
 PROGRAM = Region(0x10_0000, 0x20_0000)
 RAM = (Region(0, 0xA_0000), Region(0x10_0000, 0x400_0000))  # of a simulator: 64 MiB
 APICS = Region(0xFEC0_0000, 0xFF00_0000)  # I/O APIC, HPET, local APIC
@@ -107,7 +109,6 @@ class PcMap(MemoryMap):
         self.segment_start = SEGMENT[levels].start
         self.segment_end = SEGMENT[levels].end
         self.program_start = PROGRAM.start
-        self.ram_end = self.static_array(u64, 1, "ram_end")
 
     @kernel
     def program_end(self) -> PhysicalAddress:
@@ -115,31 +116,21 @@ class PcMap(MemoryMap):
         return PhysicalAddress(PROGRAM.end)
 
     @kernel
-    def physical_end(self) -> PhysicalAddress:
-        """The end of the RAM that the program lies in; the loader is asked once."""
-        if self.ram_end[0] == 0:
-            self.ram_end[0] = self.find_ram()
-        return PhysicalAddress(self.ram_end[0])
-
-    @kernel
-    def find_ram(self) -> u64:
-        """The end of the range of RAM that holds the whole program, but at most 4 GiB."""
+    def report(self) -> None:
+        """The loader's memory map; whatever it does not call RAM is reserved."""
         place = self.start_info()
         info = self.at(StartInfo, linear(PhysicalAddress(place)))
         if info.magic != MAGIC or info.version == 0:
             panic(f"no start info with a memory map at {place:#x}: boot with a PVH loader")
+        self.ranges.reserve(u64(0), u64(LOW_MEMORY_END))
         first = linear(PhysicalAddress(info.memory_map))
-        end = u64(0)
         for index in span(u32(0), info.memory_map_entries):
             entry = self.at(MemoryRange, first + usize(index) * self.sizeof(MemoryRange))
-            if entry.type == RAM_TYPE and entry.start <= PROGRAM.start:
-                # Whatever a loader writes, no sum here overflows.
-                if entry.length >= u64(LINEAR.end) - entry.start:
-                    end = u64(LINEAR.end)
-                elif entry.length >= u64(PROGRAM.end) - entry.start:
-                    end = entry.start + entry.length
-        assert end != 0, "the loader's memory map has no RAM where the kernel is"
-        return end
+            end = wrap_add(entry.start, entry.length)
+            if entry.type == RAM_TYPE:
+                self.ranges.add_ram(entry.start, end)
+            else:
+                self.ranges.reserve(entry.start, end)
 
     @intrinsic(x86_64="extern uint64_t boot_info;\nreturn boot_info;")
     def start_info(self) -> u64:

@@ -34,9 +34,10 @@ from kernmem.language import Image, PhysicalAddress, Target, intrinsic
 from kernmem.memory.architecture import Hardware, Region
 
 RAM = Region(0x8000_0000, 0x8800_0000)  # what the simulators have: QEMU's -m 128
-FIRMWARE = Region(0x8000_0000, 0x8020_0000)  # OpenSBI's, and so said in the tree that it passes
+FIRMWARE = Region(0x8000_0000, 0x8008_0000)  # OpenSBI's, and so said in the tree that it passes
 PROGRAM = Region(0x8020_0000, 0x8040_0000)
 TREE = 0x87E0_0000  # where simulators put the device tree, as QEMU does
+TREE_LENGTH = 0x1800  # about what QEMU's has, with what OpenSBI adds
 FINISHER = 0x0010_0000
 UART = 0x1000_0000
 SEGMENT_LENGTH = 0x10_0000_0000
@@ -51,25 +52,23 @@ class VirtMap(TreeMap):
         return PhysicalAddress(TREE)
 
 
-def device_tree() -> bytes:
+def device_tree(*, firmware: bool = True) -> bytes:
     """The tree that simulators pass: what of QEMU's and OpenSBI's is about memory."""
     size = {"#address-cells": cells(2), "#size-cells": cells(2)}
-    firmware = {"reg": wide(FIRMWARE.start, FIRMWARE.end - FIRMWARE.start), "no-map": b""}
+    kept = {"reg": wide(FIRMWARE.start, FIRMWARE.end - FIRMWARE.start), "no-map": b""}
+    keeps = (TreeNode(f"mmode_resv0@{FIRMWARE.start:x}", kept),) if firmware else ()
     ram = {"device_type": b"memory\0", "reg": wide(RAM.start, RAM.end - RAM.start)}
     return flatten(
         TreeNode(
             "",
             {**size, "compatible": b"riscv-virtio\0", "model": b"riscv-virtio,qemu\0"},
             (
-                TreeNode(
-                    "reserved-memory",
-                    {**size, "ranges": b""},
-                    (TreeNode(f"mmode_resv0@{FIRMWARE.start:x}", firmware),),
-                ),
+                TreeNode("reserved-memory", {**size, "ranges": b""}, keeps),
                 TreeNode("chosen", {"stdout-path": f"/soc/serial@{UART:x}\0".encode()}),
                 TreeNode(f"memory@{RAM.start:x}", ram),
             ),
-        )
+        ),
+        least=TREE_LENGTH,
     )
 
 
@@ -93,9 +92,9 @@ def build(image: Image, levels: int = 3) -> Hardware:
     )
 
 
-def peripherals(bus: Bus) -> tuple[Peripheral, ...]:
-    """The devices of the board.  Its firmware has left the device tree in the RAM."""
-    tree = device_tree()
+def peripherals(bus: Bus, *, firmware: bool = True) -> tuple[Peripheral, ...]:
+    """The devices of the board.  Its firmware, or QEMU, has left the device tree in the RAM."""
+    tree = device_tree(firmware=firmware)
     bus.store_physical(TREE, len(tree), int.from_bytes(tree, "little"))
     return (Ns16550(UART, bus.write_console), TestFinisher(FINISHER))
 
@@ -160,5 +159,6 @@ RISCV_VIRT_MMODE = replace(
     RISCV_VIRT,
     name="riscv-virt-mmode",
     title="the same board, Sv39, without firmware",
+    peripherals=partial(peripherals, firmware=False),
     boot=MACHINE_MODE_BOOT,
 )

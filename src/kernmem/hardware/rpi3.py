@@ -58,7 +58,6 @@ class RaspberryPi3Map(MemoryMap):
         self.segment_start = PROGRAM.end
         self.segment_end = PERIPHERALS.start
         self.program_start = PROGRAM.start
-        self.ram_end = self.static_array(u64, 1, "ram_end")
         self.message = self.static_array(u32, 8, "mailbox_message", alignment=64)
 
     @kernel
@@ -67,15 +66,12 @@ class RaspberryPi3Map(MemoryMap):
         return PhysicalAddress(PROGRAM.end)
 
     @kernel
-    def physical_end(self) -> PhysicalAddress:
-        """The first byte after the RAM that the firmware leaves to the Arm cores.
+    def report(self) -> None:
+        """The RAM that the firmware leaves to the Arm cores, but for where the others wait.
 
-        The first call asks, and must be made with the MMU off: the VideoCore does not see
-        what is in the data cache.
+        It must be asked with the MMU off: the VideoCore does not see what is in the data cache.
         """
-        if self.ram_end[0] == 0:
-            self.ram_end[0] = self.ask_firmware()
-        return PhysicalAddress(self.ram_end[0])
+        self.ranges.add_ram(u64(PROGRAM.start), self.ask_firmware())
 
     @kernel
     def ask_firmware(self) -> u64:

@@ -12,7 +12,7 @@ TREE_LIMIT = 0x10_0000  # bytes; more than any board's
 class TreeMap(MemoryMap):
     """RAM as the device tree tells it; where the tree is, each board says.
 
-    ``program`` is the window that the image lies in; RAM from the end of ``linear`` on is not used.
+    ``program`` is the window that the image lies in.
     """
 
     c_module = "physical"
@@ -35,7 +35,6 @@ class TreeMap(MemoryMap):
         self.segment_end = segment.end
         self.program_start = program.start
         self.window_end = program.end
-        self.ram_end = self.static_array(u64, 1, "ram_end")
 
     @kernel
     def firmware_tree(self) -> PhysicalAddress:
@@ -48,46 +47,14 @@ class TreeMap(MemoryMap):
         return PhysicalAddress(self.window_end)
 
     @kernel
-    def physical_end(self) -> PhysicalAddress:
-        """The end of the RAM around the program, or of its part before anything reserved.
-
-        The first call reads the device tree, and must be made with the MMU off.
-        """
-        if self.ram_end[0] == 0:
-            self.ram_end[0] = self.ask_tree()
-        return PhysicalAddress(self.ram_end[0])
-
-    @kernel
-    def ask_tree(self) -> u64:
+    def report(self) -> None:
         """What the device tree says.  The tree itself is reserved too, and not in its list."""
         start = self.firmware_tree()
         status = self.tree.read(start, usize(TREE_LIMIT))
         if status != DeviceTreeStatus.OK:
             panic(f"the firmware passed no good device tree at {start}: status {u64(status)}")
-        end = self.memory_end()
-        for index in span(usize(0), self.tree.info.reserved_count):
-            reserved = self.tree.reserved[index * 2]
-            end = self.before(end, reserved, self.tree.reserved[index * 2 + 1])
-        return self.before(end, u64(start), u64(start) + u64(self.tree.info.length))
-
-    @kernel
-    def memory_end(self) -> u64:
-        """The end of the range of RAM that the program lies in."""
-        found = u64(0)
         for index in span(usize(0), self.tree.info.memory_count):
-            start = self.tree.memory[index * 2]
-            end = self.tree.memory[index * 2 + 1]
-            if start <= self.program_start and end >= self.window_end:
-                found = end if end < self.linear_end else u64(self.linear_end)
-        if found == 0:
-            panic("the device tree knows no RAM where the program is")
-        return found
-
-    @kernel
-    def before(self, end: u64, reserved: u64, reserved_end: u64) -> u64:
-        """``end``, or where a reserved range begins before it."""
-        if reserved_end <= self.program_start:
-            return end
-        if reserved < self.window_end:
-            panic(f"the firmware reserved {reserved:#x}, where the program is")
-        return reserved if reserved < end else end
+            self.ranges.add_ram(self.tree.memory[index * 2], self.tree.memory[index * 2 + 1])
+        for index in span(usize(0), self.tree.info.reserved_count):
+            self.ranges.reserve(self.tree.reserved[index * 2], self.tree.reserved[index * 2 + 1])
+        self.ranges.reserve(u64(start), u64(start) + u64(self.tree.info.length))

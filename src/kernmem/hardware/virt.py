@@ -25,6 +25,7 @@ RAM = Region(0x4000_0000, 0x4800_0000)  # what the simulators have: QEMU's -m 12
 TREE = RAM.start  # where QEMU puts the device tree of an ELF file, below what it loads
 PROGRAM = Region(0x4020_0000, 0x4040_0000)
 UART = 0x0900_0000
+TREE_LENGTH = 0x10_0000  # of QEMU's, whatever is in it
 LINEAR_END = 0x40_0000_0000  # QEMU has room for 255 GiB of RAM before its other device windows
 SEGMENT = Region(0x8000_0000_0000, 0x8010_0000_0000)  # in the upper half of the 48 bits
 
@@ -74,9 +75,8 @@ def device_tree() -> bytes:
         "compatible": b"linux,dummy-virt\0",
     }
     chosen = {"stdout-path": f"/pl011@{UART:x}\0".encode()}
-    return flatten(
-        TreeNode("", root, (TreeNode(f"memory@{RAM.start:x}", ram), TreeNode("chosen", chosen)))
-    )
+    nodes = (TreeNode(f"memory@{RAM.start:x}", ram), TreeNode("chosen", chosen))
+    return flatten(TreeNode("", root, nodes), least=TREE_LENGTH)
 
 
 def peripherals(bus: Bus, place: int = TREE) -> tuple[Peripheral, ...]:

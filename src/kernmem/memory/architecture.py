@@ -27,6 +27,7 @@ from kernmem.language import (
     u64,
     usize,
 )
+from kernmem.memory.ranges import MemoryRanges
 
 
 @enumeration("mapping_t")
@@ -268,6 +269,7 @@ class MemoryMap(Component):
     """Where things are.
 
     Attributes (build-time):
+        ranges: takes what :meth:`report` says.
         devices: the peripherals, mapped linearly, as device memory, in every kernel space.
         linear_end: the linear space maps addresses from 0 (or ``linear_start``) up to here.
         segment_start, segment_end: where the kernel segment may lie, in virtual addresses.
@@ -281,14 +283,22 @@ class MemoryMap(Component):
     segment_end: int
     program_start: int
 
+    def __init__(self, image: Image) -> None:
+        super().__init__(image)
+        self.ranges = MemoryRanges(image)
+
     @kernel
     def program_end(self) -> PhysicalAddress:
         """The first byte after the kernel image, its stack and its variables."""
         raise NotImplementedError
 
     @kernel
-    def physical_end(self) -> PhysicalAddress:
-        """The first byte after the RAM."""
+    def report(self) -> None:
+        """Tell :attr:`ranges` all RAM, and what of it is not free; called once, with the MMU off.
+
+        In any order, overlapping or not.  The program, the devices and the page at address 0
+        need not be told.
+        """
         raise NotImplementedError
 
 

@@ -26,10 +26,12 @@ from kernmem.language import (
     linear,
     panic,
     struct,
+    u64,
     usize,
 )
 from kernmem.memory.architecture import MemoryMap
 from kernmem.memory.page_regions import PageRegion, PageRegions
+from kernmem.memory.ranges import NOWHERE
 
 
 @struct("free_page_marker_t")
@@ -76,7 +78,11 @@ class PhysicalMemory(Component):
         super().__init__(image)
         self.memory_map = memory_map
         self.page_length = page_length
+        self.ranges = memory_map.ranges
         self.regions = PageRegions(image, page_length)
+        self.bottom = memory_map.linear_start
+        # No region ends at the end of all addresses, which is no address any more.
+        self.top = min(memory_map.linear_end, (1 << 8 * self.target.pointer_bytes) - page_length)
         self.info = self.static(PhysicalMemInfo, "physical_mem_info")
         self.state = self.static(PhysicalMemState, "physical_mem_state")
 
@@ -84,15 +90,17 @@ class PhysicalMemory(Component):
 
     @api
     def init_physical_memory_manager(self) -> None:
-        """Make every whole page between the program and the end of the RAM free.
+        """Make every whole page of RAM free in which nothing is reserved.
 
         Call it first, with the MMU off.  The first pages are handed out in ascending order.
         """
         info = self.info
+        self.ranges.clear()
+        self.memory_map.report()
         info.program_end = self.memory_map.program_end()
-        info.physical_end = self.memory_map.physical_end()
-        if info.physical_end < info.program_end:
-            panic(f"RAM ends at {info.physical_end}, before the program at {info.program_end}")
+        self._reserve_what_is_known()
+        end = self.ranges.ram_end()
+        info.physical_end = PhysicalAddress(end if end < self.top else u64(self.top))
         info.page_length = usize(self.page_length)
         info.page_quantity = usize(0)
         info.physical_heap_start = info.physical_end
@@ -100,11 +108,45 @@ class PhysicalMemory(Component):
         info.free_pages_list = None
         self.regions.clear()
         self.state.addressable = True
-        region = self.regions.add(None, info.program_end, info.physical_end)
-        if region is not None:
-            self._list_region(None, region)
+        lower: PageRegion | None = None
+        start = self.ranges.usable_from(u64(0))
+        while start != NOWHERE:
+            end = self.ranges.usable_until(start)
+            lower = self._add_usable(lower, start, end)
+            start = self.ranges.usable_from(end)
         info.physical_heap_length = info.physical_heap_end - info.physical_heap_start
         info.free_pages_count = info.page_quantity
+
+    @kernel
+    def _reserve_what_is_known(self) -> None:
+        """Reserve the program, the devices, and the page whose address is None."""
+        self.ranges.reserve(u64(0), u64(self.page_length))
+        for device in self.memory_map.devices:
+            self.ranges.reserve(u64(device.start), u64(device.end))
+        start = u64(self.memory_map.program_start)
+        end = u64(self.info.program_end)
+        if self.ranges.usable_from(start) != start or self.ranges.usable_until(start) < end:
+            panic(f"the program, {start:#x} to {end:#x}, does not lie in free RAM")
+        self.ranges.reserve(start, end)
+
+    @kernel
+    def _add_usable(self, lower: PageRegion | None, start: u64, end: u64) -> PageRegion | None:
+        """Make a region of usable RAM above the ``lower`` one.  Returns the highest region now."""
+        counts = self.ranges.info
+        counts.usable_bytes += end - start
+        first = start if start > self.bottom else u64(self.bottom)
+        last = end if end < self.top else u64(self.top)
+        if first >= last:
+            counts.outside_bytes += end - start
+            return lower
+        counts.outside_bytes += end - start - (last - first)
+        region = self.regions.add(lower, PhysicalAddress(first), PhysicalAddress(last))
+        if region is None:
+            counts.overhead_bytes += last - first
+            return lower
+        counts.overhead_bytes += last - first - u64(region.end - region.start)
+        self._list_region(lower, region)
+        return region
 
     @kernel
     def _list_region(self, lower: PageRegion | None, region: PageRegion) -> None:

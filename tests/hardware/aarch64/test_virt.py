@@ -13,7 +13,7 @@ import pytest
 
 from kernmem.hardware import HardwareDescription, find
 from kernmem.hardware.aarch64.simulated import SimulatedAarch64
-from kernmem.hardware.virt import PROGRAM, RAM, TREE, build, peripherals
+from kernmem.hardware.virt import PROGRAM, RAM, TREE, TREE_LENGTH, build, peripherals
 from kernmem.language import KernelPanic, ModelViolation, PageFault
 from kernmem.machine.build import build_kernel, put_together
 from kernmem.machine.image import BuiltImage
@@ -58,6 +58,20 @@ def plain_image(name: str) -> HardwareDescription:
     )
 
 
+def pages_between(start: int, end: int, page_bits: int) -> int:
+    """Whole pages in a stretch of RAM, one of which the map of free pages takes."""
+    return (end - start >> page_bits) - 1
+
+
+def pages_of_plain_image(page_bits: int) -> int:
+    """Below the program, between it and the tree, and above the tree."""
+    return (
+        pages_between(RAM.start, IMAGE_PROGRAM.start, page_bits)
+        + pages_between(IMAGE_PROGRAM.end, IMAGE_TREE, page_bits)
+        + pages_between(IMAGE_TREE + TREE_LENGTH, RAM.end, page_bits)
+    )
+
+
 @cache
 def expected(name: str) -> str:
     """What the model prints."""
@@ -79,8 +93,9 @@ def qemu(image: BuiltImage, *words: tuple[str, str]) -> tuple[int, str]:
 
 @pytest.mark.parametrize(("name", "page_bits"), GRANULES.items())
 def test_the_log_ends_well(name: str, page_bits: int) -> None:
-    """On the model, with the RAM from the program to its end."""
-    pages = (RAM.end - PROGRAM.end >> page_bits) - 1  # one of them for the map of free pages
+    """On the model, with the RAM around the program, and above the tree."""
+    pages = pages_between(TREE + TREE_LENGTH, PROGRAM.start, page_bits)
+    pages += pages_between(PROGRAM.end, RAM.end, page_bits)
     assert f"physical: {pages} pages of {1 << page_bits} bytes\n" in expected(name)
     assert expected(name).endswith("PASS\n")
 
@@ -163,12 +178,11 @@ def test_the_model_refuses_what_the_core_has_not() -> None:
 
 @pytest.mark.parametrize("name", GRANULES)
 def test_a_plain_image_finds_the_tree_in_x0(name: str) -> None:
-    """In Unicorn; the RAM ends where the tree lies."""
+    """In Unicorn; the tree is not overwritten."""
     with UnicornCore(built(plain_image(name)), seconds=60) as core:
         assert core.run() == 0
         log = core.console.text
-    pages = (IMAGE_TREE - IMAGE_PROGRAM.end >> GRANULES[name]) - 1
-    assert f"physical: {pages} pages" in log
+    assert f"physical: {pages_of_plain_image(GRANULES[name])} pages" in log
     assert log.endswith("PASS\n")
 
 
@@ -177,8 +191,7 @@ def test_a_plain_image_finds_the_tree_in_x0(name: str) -> None:
 def test_a_plain_image_in_qemu() -> None:
     """As in Unicorn."""
     status, log = qemu(built(plain_image("virt")))
-    pages = (IMAGE_TREE - IMAGE_PROGRAM.end >> 12) - 1
-    assert (status, f"physical: {pages} pages" in log) == (0, True)
+    assert (status, f"physical: {pages_of_plain_image(12)} pages" in log) == (0, True)
 
 
 @pytest.mark.qemu
@@ -188,7 +201,7 @@ def test_more_memory() -> None:
     status, log = qemu(built(find("virt")), ("128", "512"))
     found = re.search(r"physical: (\d+) pages", log)
     assert found is not None
-    assert (status, int(found[1]) >> 8) == (0, 512 - 4 - 1)
+    assert (status, int(found[1]) >> 8) == (0, 512 - 1 - 2 - 1)  # the tree, the program, maps
 
 
 def test_an_image_without_a_good_tree_says_so() -> None:
@@ -214,8 +227,8 @@ def test_functions_are_called_on_unicorn_as_on_the_model(name: str) -> None:
             with pytest.raises(PageFault) as fault:
                 machine.load(0x7000_0000_0000)
             heap = int(machine.physical_mem_info.physical_heap_start)
-            assert PROGRAM.end < heap < RAM.end
-            content = machine.read_physical(heap, 0x40_0000)
+            assert TREE < heap < PROGRAM.start
+            content = machine.read_physical(heap, PROGRAM.start - heap)
             results.append((buffers, str(panic.value), fault.value.address, content))
             assert machine.registers()["tcr_el1"] & 0x3F == 64 - 48
     assert results[0] == results[1]

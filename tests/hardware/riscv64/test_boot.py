@@ -12,11 +12,12 @@ from tempfile import mkdtemp
 
 import pytest
 
-from kernmem.hardware import HardwareDescription
+from kernmem.hardware import HardwareDescription, find
 from kernmem.hardware.riscv64.entry import ACCESSED, DIRTY, PagedEntries
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.riscv_virt import (
     BOOT,
+    FIRMWARE,
     PROGRAM,
     RAM,
     RISCV_VIRT,
@@ -24,6 +25,7 @@ from kernmem.hardware.riscv_virt import (
     RISCV_VIRT_SV48,
     RISCV_VIRT_SV57,
     TREE,
+    TREE_LENGTH,
     build,
     device_tree,
 )
@@ -61,10 +63,10 @@ def built(name: str) -> BuiltImage:
 
 
 @cache
-def expected() -> str:
-    """What the model prints, which does not depend on the paging mode but for numbers."""
+def expected(name: str = RISCV_VIRT.name) -> str:
+    """What the model prints, which does not depend on the paging mode."""
     lines: list[str] = []
-    assert run_model(RISCV_VIRT, spec(), lines.append) == 0
+    assert run_model(find(name), spec(), lines.append) == 0
     return "".join(lines)
 
 
@@ -74,9 +76,13 @@ def manager(image: Image, hardware: Hardware) -> MemoryManager:
 
 
 def test_the_log_ends_well() -> None:
-    """On the model; the RAM ends where the device tree lies."""
-    pages = (TREE - PROGRAM.end) // 4096 - 1  # one of them for the map of free pages
+    """On the model, with the RAM around the device tree; without firmware, also below."""
+    pages = (PROGRAM.start - FIRMWARE.end) // 4096 - 1  # one of them for the map of free pages
+    pages += (TREE - PROGRAM.end) // 4096 - 1
+    pages += (RAM.end - TREE - TREE_LENGTH) // 4096  # the map fits behind the tree
     assert f"physical: {pages} pages of 4096 bytes\n" in expected()
+    pages += (FIRMWARE.end - RAM.start) // 4096
+    assert f"physical: {pages} pages of 4096 bytes\n" in expected(RISCV_VIRT_MMODE.name)
     assert expected().endswith("PASS\n")
 
 
@@ -93,7 +99,7 @@ def test_unicorn(hardware: HardwareDescription) -> None:
     """The same log as the model's."""
     with UnicornCore(built(hardware.name), seconds=60) as core:
         assert core.run() == 0
-        assert core.console.text == expected()
+        assert core.console.text == expected(hardware.name)
 
 
 @pytest.mark.qemu
@@ -105,7 +111,7 @@ def test_qemu(hardware: HardwareDescription) -> None:
     assert machine.run() == 0
     before, log = re.split("^(?=kernmem self-test)", machine.console.text, flags=re.MULTILINE)
     assert ("OpenSBI" in before) == (hardware is not RISCV_VIRT_MMODE)
-    assert log.replace("\r", "") == expected()
+    assert log.replace("\r", "") == expected(hardware.name)
 
 
 @pytest.mark.parametrize(
@@ -210,9 +216,11 @@ def test_an_image_without_a_good_tree_says_so() -> None:
 def test_a_program_where_memory_is_reserved_is_refused() -> None:
     """Rather than to run in memory that the firmware uses."""
     model = Model(RISCV_VIRT, manager)
-    tree = device_tree().replace((0x20_0000).to_bytes(8, "big"), (0x20_1000).to_bytes(8, "big"), 1)
+    tree = device_tree().replace((0x8_0000).to_bytes(8, "big"), (0x20_1000).to_bytes(8, "big"), 1)
     model.write_physical(TREE, tree)
-    with pytest.raises(KernelPanic, match="the firmware reserved 0x80000000, where the program is"):
+    with pytest.raises(
+        KernelPanic, match="the program, 0x80200000 to 0x80400000, does not lie in free RAM"
+    ):
         model.call("init_memory")
 
 
@@ -235,7 +243,7 @@ def test_functions_are_called_on_unicorn_as_on_the_model() -> None:
             machine.load(0x4000_0000)
         results.append((buffers, str(panic.value), fault.value.address))
         heap = int(machine.physical_mem_info.physical_heap_start)
-        assert PROGRAM.end < heap < RAM.end
+        assert FIRMWARE.end < heap < PROGRAM.start
         results[-1] += (machine.read_physical(heap, 0x4_0000),)
         if isinstance(machine, UnicornMachine):
             assert machine.core.instructions > 0

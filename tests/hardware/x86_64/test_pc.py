@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from kernmem.hardware import HardwareDescription
 from kernmem.hardware.pc import MAGIC, PC, PC_LA57, PROGRAM, START_INFO
 from kernmem.hardware.x86_64.simulated import SimulatedX86
-from kernmem.language import Component, Image, KernelPanic, api, u64
+from kernmem.inspect.pages import read_regions
+from kernmem.language import Component, Image, KernelPanic, api
 from kernmem.machine.build import build_image
 from kernmem.machine.errors import MachineError
 from kernmem.machine.image import BuiltImage, link_image
@@ -94,60 +96,78 @@ def test_a_processor_with_four_levels_is_found_out_in_qemu(tmp_path: Path) -> No
 
 
 class Asker(Component):
-    """A kernel that asks for the end of the RAM."""
+    """A kernel that asks for the RAM."""
 
     def __init__(self, image: Image, hardware: Hardware) -> None:
         super().__init__(image)
         self.memory_map = hardware.memory_map
 
     @api
-    def ram_end(self) -> u64:
-        """The first byte after the RAM."""
-        return u64(self.memory_map.physical_end())
+    def report(self) -> None:
+        """Ask the loader."""
+        self.memory_map.report()
 
 
-def end_of(*ranges: tuple[int, int, int], magic: int = MAGIC, version: int = 1) -> int:
-    """The end of the RAM by a memory map of (start, length, type)."""
-    model = Model(PC, Asker)
+def loaded(
+    kernel: Callable[[Image, Hardware], Component],
+    *ranges: tuple[int, int, int],
+    magic: int = MAGIC,
+    version: int = 1,
+) -> Model:
+    """A PC whose loader left a memory map of (start, length, type)."""
+    model = Model(PC, kernel)
     table = START_INFO + 0x200
     info = struct.pack("<4I4Q2I", magic, version, 0, 0, 0, 0, 0, table, len(ranges), 0)
     model.write_physical(START_INFO, info)
     for number, each in enumerate(ranges):
         model.write_physical(table + 24 * number, struct.pack("<QQII", *each, 0))
-    return int(model.call("ram_end"))
+    return model
 
 
 ALL = (1 << 64) - 1
 
 
-@pytest.mark.parametrize(
-    ("ranges", "end"),
-    [
-        ([(0x10_0000, 0x700_0000, 1)], 0x710_0000),
-        ([(0x10_0000, 0x10_0000, 1)], 0x20_0000),  # just the program
-        ([(0, ALL, 1)], 1 << 32),
-        ([(0x10_0000, ALL, 1)], 1 << 32),  # its end wraps around
-        ([(0x10_0000, 0x1_0000_0000, 1)], 1 << 32),
-        # in any order, with what is reserved, too small, elsewhere or empty
-        (
-            [
-                (1 << 32, 1 << 33, 1), (0x10_0000, 0x500_0000, 2), (0x10_0000, 0xF_FFFF, 1),
-                (ALL, ALL, 1), (0x10_0000, 0, 1), (0x8_0000, 0x400_0000, 1), (0, 0xA_0000, 1),
-            ],
-            0x408_0000,
-        ),
-    ],
-)  # fmt: skip
-def test_the_end_of_the_ram(ranges: list[tuple[int, int, int]], end: int) -> None:
-    """Of the range with the program, up to 4 GiB."""
-    assert end_of(*ranges) == end
+def test_the_memory_map_is_taken_as_it_is() -> None:
+    """What is not RAM is reserved, in low memory everything; a length may wrap around."""
+    model = loaded(
+        Asker,
+        *((1 << 32, 1 << 33, 1), (0x10_0000, 0x500_0000, 2), (0x10_0000, 0xF_FFFF, 1)),
+        *((0x1000, ALL, 1), (0x10_0000, 0, 1), (0, ALL, 1), (0x700_0000, 0x1000, 3)),
+        (0xFFFF_0000, ALL, 2),
+    )
+    model.report()
+    info = model.memory_ranges_info
+    ram, reserved = model.memory_ranges_ram, model.memory_ranges_reserved
+    assert [int(ram[number]) for number in range(2 * int(info.ram_count))] == [
+        *(1 << 32, 3 << 32, 0x10_0000, 0x1F_FFFF, 0, ALL)
+    ]
+    assert info.broken_count == 2
+    assert [int(reserved[number]) for number in range(2 * int(info.reserved_count))] == [
+        *(0, 0x10_0000, 0x10_0000, 0x510_0000, 0x700_0000, 0x700_1000, 0xFFFF_0000, ALL)
+    ]
+
+
+def test_the_heap_has_what_the_tables_of_the_boot_code_reach() -> None:
+    """Up to 4 GiB, without a hole for ACPI, and not what is below 1 MiB."""
+    model = loaded(
+        manager,
+        *((0, 0xA_0000, 1), (0x10_0000, 0x200_0000, 1), (1 << 32, 1 << 32, 1)),
+        *((0x100_0000, 0x1_0000, 3), (0xF_0000, 0x1_0000, 2)),
+    )
+    model.init_physical_memory_manager()
+    assert [(each.start, each.end) for each in read_regions(model)] == [
+        (0x20_1000, 0x100_0000),
+        (0x101_1000, 0x210_0000),
+    ]
+    assert model.memory_ranges_info.outside_bytes == 1 << 32
 
 
 @pytest.mark.parametrize(
     ("ranges", "magic", "version", "message"),
     [
-        ([], MAGIC, 1, "the loader's memory map has no RAM where the kernel is"),
-        ([(0x10_1000, 0x700_0000, 1)], MAGIC, 1, "no RAM where the kernel is"),
+        ([], MAGIC, 1, "the program, 0x100000 to 0x200000, does not lie in free RAM"),
+        ([(0x10_1000, 0x700_0000, 1)], MAGIC, 1, "does not lie in free RAM"),
+        ([(0, ALL, 1), (0x1F_FFFF, 1, 5)], MAGIC, 1, "does not lie in free RAM"),
         ([(0x10_0000, 0x700_0000, 1)], MAGIC, 0, "no start info with a memory map at 0x7000"),
         ([(0x10_0000, 0x700_0000, 1)], 0x2BAD_B002, 1, "no start info with a memory map"),
     ],
@@ -156,8 +176,9 @@ def test_a_memory_map_that_is_none(
     ranges: list[tuple[int, int, int]], magic: int, version: int, message: str
 ) -> None:
     """The kernel says so and stops."""
+    model = loaded(manager, *ranges, magic=magic, version=version)
     with pytest.raises(KernelPanic, match=message):
-        end_of(*ranges, magic=magic, version=version)
+        model.init_physical_memory_manager()
 
 
 # Exceptions and exit ------------------------------------------------------------------------

@@ -119,6 +119,7 @@ class FixedMap(MemoryMap):
         self.segment_end = segment.end
         self.program_start = program.start
         self.window_end = program.end
+        self.ram_start = ram.start
         self.ram_end = ram.end
 
     @kernel
@@ -127,6 +128,6 @@ class FixedMap(MemoryMap):
         return PhysicalAddress(self.window_end)
 
     @kernel
-    def physical_end(self) -> PhysicalAddress:
-        """The first byte after the RAM."""
-        return PhysicalAddress(self.ram_end)
+    def report(self) -> None:
+        """One range of RAM."""
+        self.ranges.add_ram(u64(self.ram_start), u64(self.ram_end))
