@@ -6,11 +6,19 @@ import os
 
 import pytest
 
+from kernmem.language import set_pointer_bytes
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden C anew, to be reviewed"
     )
+
+
+@pytest.fixture(autouse=True)
+def wide_pointers() -> None:
+    """Kernel code that a test runs on no machine has pointers of 8 bytes, whatever ran before."""
+    set_pointer_bytes(8)
 
 
 @pytest.hookimpl(trylast=True)

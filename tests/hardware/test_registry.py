@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from kernmem.hardware import HARDWARE, HardwareDescription, find
-from kernmem.language import Image
+from kernmem.language import Image, set_pointer_bytes
 from kernmem.memory.architecture import Hardware
 
 NAMES = list(HARDWARE)
@@ -23,6 +23,7 @@ def test_find() -> None:
 def built(name: str) -> tuple[HardwareDescription, Hardware]:
     """A hardware put together for no machine."""
     description = find(name)
+    set_pointer_bytes(description.target.pointer_bytes)
     return description, description.build(Image(description.target))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernmem.hardware.armv7_virt import ARMV7_VIRT
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.lab import LAB
 from kernmem.hardware.pc import PC, PC_LA57
@@ -20,6 +21,7 @@ BOARDS = (
     VIRT,
     VIRT_16K,
     VIRT_64K,
+    ARMV7_VIRT,
     PC,
     PC_LA57,
     RISCV_VIRT,

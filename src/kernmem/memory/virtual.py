@@ -65,6 +65,7 @@ class VirtualMemory(Component):
         self.mmu = mmu
         self.physical = physical
         self.page_length = entries.page_length
+        self.root_pages = entries.root_pages
         self.root_level = entries.levels - 1
         self.block_levels = entries.block_levels
         self.last_physical = (1 << entries.physical_bits) - 1
@@ -74,11 +75,17 @@ class VirtualMemory(Component):
 
     @api
     def create_pagetable(self) -> PhysicalAddress | None:
-        """Make a page table that maps nothing; None when no page is left."""
-        table = self.physical.alloc_physical_page()
-        if table is not None:
-            self.zero(linear(table), usize(self.page_length))
-        return table
+        """Make a page table that maps nothing; None when no pages for its root are left."""
+        length = usize(self.root_pages * self.page_length)
+        if self.root_pages == 1:
+            root = self.physical.alloc_physical_page()
+        else:
+            root = self.physical.alloc_physical_pages(
+                usize(self.root_pages), length, PhysicalAddress(0)
+            )
+        if root is not None:
+            self.zero(linear(root), length)
+        return root
 
     @api
     def delete_pagetable(self, pagetable: PhysicalAddress) -> None:
@@ -109,7 +116,10 @@ class VirtualMemory(Component):
             self.entries.write(parent, place, usize(0))
             self.physical.free_physical_page(table)
         self.mmu.forget(pagetable)
-        self.physical.free_physical_page(pagetable)
+        if self.root_pages == 1:
+            self.physical.free_physical_page(pagetable)
+        else:
+            self.physical.free_physical_pages(pagetable, usize(self.root_pages))
 
     @kernel
     def _tables_end(self, table: PhysicalAddress, level: u32) -> usize:
@@ -308,9 +318,10 @@ class VirtualMemory(Component):
     @kernel
     def _new_table(self) -> PhysicalAddress:
         """An empty table, where the caller has made sure that a page is left."""
-        table = self.create_pagetable()
+        table = self.physical.alloc_physical_page()
         if table is None:
             panic("the free list ended before free_pages_count said so")
+        self.zero(linear(table), usize(self.page_length))
         return table
 
     @kernel

@@ -144,7 +144,6 @@ class Armv7Mmu(Mmu):
             self.cpu.tlbiall()
             self.cpu.bpiall()
             self.cpu.dsb_nsh()
-            self.cpu.isb()
         self.cpu.write_contextidr(asid)
         self.cpu.isb()
         self.use(table)

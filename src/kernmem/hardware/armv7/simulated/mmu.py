@@ -37,6 +37,8 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         super().__init__(ram, program, SCTLR_RESET)
         self._reset["branches"] = Maintenance()
         self._branches: Maintenance | None = None  # predicted by translations that were changed
+        self._predicted: dict[int, int] = {}  # by ASID, the root in whose space branches were
+        self._forgetting = False  # those, from BPIALL to the DSB
 
     # Instructions -------------------------------------------------------------------------
 
@@ -78,11 +80,15 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
 
     def _forget_branches(self, *, broadcast: bool) -> None:
         self._begin("branches", broadcast=broadcast)
+        self._forgetting = True
         if self._branches is not None:
             self._branches.begin(broadcast=broadcast)
 
     def _dsb(self, kind: str) -> None:
         super()._dsb(kind)
+        if self._forgetting and not kind.endswith("st"):
+            self._forgetting = False
+            self._predicted.clear()
         if self._branches is not None:
             self._branches.order()
             if not kind.endswith("st"):
@@ -185,10 +191,18 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         if asid != before.asid or _includes(before, after):
             if not self._left.holds(before.asid):  # else all of this one was of that, too
                 self._left.leave(before)
-            if asid != before.asid:
+            if asid == before.asid:
+                self._predicted[asid] = before.root
+            else:
                 self._left.enter(root, asid)
         elif _includes(after, before):
             self._left.enter(root, asid)
+            if self._predicted.get(asid, root) != root:
+                raise ModelViolation(
+                    "BRANCH_PREDICTOR",
+                    f"the root {root:#x} is entered under ASID {asid}, under which branches in the "
+                    f"space of {self._predicted[asid]:#x} were predicted; missing: BPIALL and DSB",
+                )
         else:
             raise ModelViolation(
                 "ASID_ALIAS",

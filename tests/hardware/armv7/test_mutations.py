@@ -1,0 +1,140 @@
+"""Weaken the MMU driver by one instruction: the model must notice, whichever it is.
+
+Each mutant of :class:`Armv7Mmu` lacks one instruction, or has a weaker one in its place.  All run
+the same workload, in which the original is clean.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+
+from hardware.armv7.bench import (
+    NORMAL_PAGE,
+    OTHER_ROOT,
+    PAGES,
+    READ_ONLY,
+    ROOT,
+    SECTION,
+    SPARE,
+    TABLE,
+    Bench,
+)
+from kernmem.hardware.armv7 import mmu
+from kernmem.hardware.armv7.mmu import Armv7Mmu
+from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
+
+WEAKER = {
+    "self.cpu.dsb_ish()": "self.cpu.dsb_ishst()",
+    "self.cpu.dsb_nsh()": "self.cpu.dsb_ishst()",
+    "self.use(from_linear(address_of(self.bridge)))": "pass",
+    "self.build_bridge()": "pass",
+}
+"""What is weaker than a line, but not nothing, or a line that is no instruction."""
+
+PLAIN = ("self.cpu.write_sctlr(", "self.cpu.read_sctlr()")
+"""Without these nothing is done at all, which any test sees."""
+
+
+def mutations() -> Iterator[tuple[int, str, str]]:
+    """The number of a line, what replaces it, and a name for the test."""
+    method = ""
+    for number, line in enumerate(lines()):
+        words = line.strip()
+        if words.startswith("def "):
+            method = words[4:].partition("(")[0]
+        if words in WEAKER:
+            yield number, WEAKER[words], f"{method}: {WEAKER[words]} for {words}"
+        if words.startswith("self.cpu.") and words not in PLAIN:
+            yield number, "pass", f"{method}: no {words}, line {number}"
+
+
+def lines() -> list[str]:
+    """The source of the class."""
+    return textwrap.dedent(inspect.getsource(Armv7Mmu)).splitlines()
+
+
+def mutant(number: int, replacement: str) -> type[Armv7Mmu]:
+    """The class with one line replaced."""
+    source = lines()
+    line = source[number]
+    source[number] = line[: len(line) - len(line.lstrip())] + replacement
+    text = "\n".join(("from __future__ import annotations", *source))
+    namespace = dict(vars(mmu))
+    exec(compile(text, mmu.__file__, "exec"), namespace)
+    result: type[Armv7Mmu] = namespace["Armv7Mmu"]
+    return result
+
+
+def workload(mmu_class: type[Armv7Mmu]) -> None:
+    """Everything that the interface promises, each followed by an access that relies on it."""
+    bench = Bench(mmu_class)
+    page = VirtualAddress(bench.virtual(0))
+    # publish: a new entry is used; a new table is linked and used.
+    bench.map(0, 1)
+    assert bench.read(0) == 1
+    bench.store(SPARE, 0, bench.page(2))
+    bench.mmu.order_tables()
+    bench.store(ROOT, PAGES // SECTION + 1, SPARE | 0b01)
+    bench.publish()
+    assert bench.model.load(PAGES + SECTION) == 2
+    # retire_page: permissions, break before make, unmap.
+    bench.set(0, bench.page(1, NORMAL_PAGE & ~0b11_0000 | READ_ONLY | 0b01_0000))
+    bench.mmu.retire_page(bench.root, page)
+    with pytest.raises(PageFault):
+        bench.model.store(int(page), 1)
+    bench.unmap(0)
+    with pytest.raises(PageFault):
+        bench.read(0)
+    bench.map(0, 3)
+    assert bench.read(0) == 3
+    # retire_range: of many pages, as of few.
+    for count in (8, 128):
+        for number in range(2, 8):
+            bench.map(number, number)
+            assert bench.read(number) == number
+        for number in range(2, 8):
+            bench.set(number, 0)
+        last = VirtualAddress(bench.virtual(count) - 1)
+        bench.mmu.retire_range(bench.root, page, last)
+        for number in range(2, 8):
+            with pytest.raises(PageFault):
+                bench.read(number)
+    # retire_range: a table is unlinked, its page reused, its entry filled anew.
+    bench.unmap(0)
+    bench.store(ROOT, PAGES // SECTION, 0)
+    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(1) - 1))
+    with pytest.raises(PageFault):
+        bench.read(0)
+    bench.store(TABLE, 0, 0x1234_5678)
+    bench.store(TABLE, 0, bench.page(4))
+    bench.mmu.order_tables()
+    bench.store(ROOT, PAGES // SECTION, TABLE | 0b01)
+    bench.publish()
+    assert bench.read(0) == 4
+    # switch: more often than there are ASIDs, which each root gets in turn.
+    for _ in range(200):
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        with pytest.raises(PageFault):
+            bench.model.load(PAGES + SECTION)
+        for _ in range(2):
+            bench.mmu.switch(bench.root)
+            assert bench.model.load(PAGES + SECTION) == 2
+
+
+def test_the_original_is_clean() -> None:
+    """No complaint at all."""
+    workload(Armv7Mmu)
+
+
+@pytest.mark.parametrize(
+    ("number", "replacement"),
+    [pytest.param(number, other, id=name) for number, other, name in mutations()],
+)
+def test_every_instruction_is_needed(number: int, replacement: str) -> None:
+    """Without it, the model finds a violation."""
+    with pytest.raises(ModelViolation):
+        workload(mutant(number, replacement))
