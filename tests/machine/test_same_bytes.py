@@ -1,6 +1,7 @@
 """The same calls leave the same bytes, whichever machine runs them.
 
-100,000 heap calls and 10,000 page-table calls, made once at random, are given to each machine.
+100,000 heap calls, 10,000 page-table calls and as many for physical pages, made once at random, are
+given to each machine.
 Every result must be the same, and in the end every byte of the registries, the page tables and
 the heap.  On a difference the first call after which the machines differ is looked for and named.
 """
@@ -61,12 +62,26 @@ def pagetable_calls(count: int, seed: int) -> Iterator[Call]:
             yield "renew", table
 
 
+def page_calls(count: int, seed: int) -> Iterator[Call]:
+    """Physical pages and aligned runs into slots; now and then one is given back."""
+    chance = random.Random(seed)
+    live: list[int] = []
+    for slot in range(count):
+        if live and chance.random() < 0.45:
+            yield "free_pages", live.pop(chance.randrange(len(live)))
+        else:
+            live.append(slot)
+            pages = chance.choice([1, 1, 1, 2, 3, 5, 9])
+            yield "alloc_pages", slot, pages, chance.choice([0, 1, 4]) * PAGE
+
+
 class Runner:
     """Gives the calls to one machine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.buffers: dict[int, Any] = {}
+        self.pages: dict[int, tuple[Any, int]] = {}
         machine.enter_linear_space()
         self.tables = [machine.create_pagetable() for _ in range(4)]
         machine.leave_linear_space()
@@ -94,6 +109,20 @@ class Runner:
     def translate(self, table: int, virtual: int) -> Any:
         return self.machine.pagetable_get_translation(self.tables[table], virtual)
 
+    def alloc_pages(self, slot: int, pages: int, alignment: int) -> Any:
+        """One without an alignment is taken off the list, anything else searched for."""
+        if pages == 1 and alignment == 0:
+            base = self.machine.alloc_physical_page()
+        else:
+            base = self.machine.alloc_physical_pages(pages, alignment, 0)
+        self.pages[slot] = base, pages
+        return base
+
+    def free_pages(self, slot: int) -> None:
+        base, pages = self.pages.pop(slot)
+        if base is not None:
+            self.machine.free_physical_pages(base, pages)
+
     def renew(self, table: int) -> Any:
         self.machine.delete_pagetable(self.tables[table])
         self.tables[table] = self.machine.create_pagetable()
@@ -101,10 +130,11 @@ class Runner:
 
 
 def scenario(heap: int, pagetable: int, seed: int = 2026) -> list[tuple[str, list[Call]]]:
-    """Heap calls in the kernel's space, page-table calls in the linear space."""
+    """Heap calls in the kernel's space, calls about tables and pages in the linear space."""
     return [
         ("heap", list(heap_calls(heap, seed))),
         ("pagetable", list(pagetable_calls(pagetable, seed))),
+        ("pages", list(page_calls(pagetable, seed))),
     ]
 
 
@@ -113,10 +143,10 @@ def play(machine: Machine, parts: list[tuple[str, list[Call]]]) -> list[Any]:
     runner = Runner(machine)
     results: list[Any] = []
     for part, calls in parts:
-        if part == "pagetable":
+        if part != "heap":
             machine.enter_linear_space()
         results += runner.run(calls)
-        if part == "pagetable":
+        if part != "heap":
             machine.leave_linear_space()
     return results
 

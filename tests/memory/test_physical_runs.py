@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from flat import PAGE, flat
@@ -151,9 +152,11 @@ def test_a_run_that_cannot_be_freed_changes_nothing(machine: Machine) -> None:
 class PagesAndRuns(RuleBasedStateMachine):
     """All calls in any order, beside the set of the free pages."""
 
+    make = staticmethod(partial(flat, pages=150))
+
     def __init__(self) -> None:
         super().__init__()
-        self.machine = flat(pages=150)
+        self.machine = self.make()
         self.machine.init_physical_memory_manager()
         self.all = heap_pages(self.machine)
         self.free = set(self.all)
@@ -177,7 +180,7 @@ class PagesAndRuns(RuleBasedStateMachine):
         limit=st.integers(-4, 160),
     )
     def alloc_run(self, count: int, alignment: int, limit: int) -> None:
-        below = self.all[0] + limit * PAGE if limit > 0 else 0
+        below = self.all[limit % len(self.all)] + PAGE if limit > 0 else 0
         run = self.machine.alloc_physical_pages(count, alignment, below)
         assert run == next(runs(self.free, PAGE, count, alignment, below), None)
         if run is not None:
@@ -193,7 +196,7 @@ class PagesAndRuns(RuleBasedStateMachine):
     @rule(number=st.integers(0, 149), count=st.integers(1, 20))
     def free_run(self, number: int, count: int) -> None:
         """Wherever it lies; it must be refused exactly if a page of it is not in use."""
-        base = self.all[number]
+        base = self.all[number % len(self.all)]
         pages = set(range(base, base + count * PAGE, PAGE))
         if pages.issubset(self.used):
             self.machine.free_physical_pages(base, count)
@@ -216,5 +219,20 @@ class PagesAndRuns(RuleBasedStateMachine):
         assert set(listed) == self.free
 
 
+class WithHoles(PagesAndRuns):
+    """The same where there are three regions, and pointers are of 4 bytes."""
+
+    make = staticmethod(
+        partial(
+            flat,
+            pointer_bytes=4,
+            ram=[(0x3_0000, 0x3_4010), (0x2_0000, 0x2_1000)],
+            reserved=[(0x3_2000, 0x3_2010)],
+        )
+    )
+
+
 TestPagesAndRuns = PagesAndRuns.TestCase
-TestPagesAndRuns.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWithHoles = WithHoles.TestCase
+for each in (TestPagesAndRuns, TestWithHoles):
+    each.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
