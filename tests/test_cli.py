@@ -358,3 +358,23 @@ def test_import_a_log(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "line 2: 0x1000 is allocated a second time" in result.stderr
     assert "no such file" in kernmem("import", tmp_path / "none").stderr.lower()
+
+
+# kernmem budget ---------------------------------------------------------------------------------
+
+
+def test_the_heap_keeps_its_budget() -> None:
+    """If a figure is worse for a good reason, say so, and run kernmem budget --update."""
+    result = kernmem("budget", Path(__file__).parent.parent / "bench" / "heap_budget.json")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_broken_budget_is_told_and_can_be_updated(tmp_path: Path) -> None:
+    path = tmp_path / "budget.json"
+    item = {"trace": "churn", "heap": "tuned-best", "arena_ratio": 1, "physical_pages": 99}
+    path.write_text(json.dumps({"budget": [{**item, "instructions": 1e6}]}))
+    result = kernmem("budget", path)
+    assert result.exit_code == 1
+    assert "kernmem: arena_ratio of tuned-best on churn is 1." in result.stderr
+    assert kernmem("budget", path, "--update").exit_code == 0
+    assert kernmem("budget", path).exit_code == 0

@@ -1,4 +1,4 @@
-"""The command that holds allocators against each other."""
+"""The commands that hold heaps against each other, and against their budget."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from kernmem.system import PLACEMENTS, PROFILES, heap_profile
 from kernmem.terminal import KERNEL_FAILED, console, exit_codes, progress_bar
 
 if TYPE_CHECKING:
+    from kernmem.memory.profile import Profile
     from kernmem.workload.allocators import Allocator
     from kernmem.workload.compare import Measurement
+
+# kernmem compare --------------------------------------------------------------------------------
 
 
 @click.command("compare")
@@ -131,12 +134,10 @@ def _choose(names: str | None, plugins: Iterable[str]) -> list[Allocator]:
         NoSuchAllocator,
         installed,
         kernel_allocator,
-        kernel_name,
         plugin,
     )
 
-    profiles = [heap_profile(name, where) for name in PROFILES for where in PLACEMENTS]
-    ours = {kernel_name(profile): profile for profile in profiles}
+    ours = _our_heaps()
     others = {each.name: each for each in installed()}
     wanted = [*ours, *others] if names is None else [name for name in names.split(",") if name]
     for name in wanted:
@@ -151,6 +152,14 @@ def _choose(names: str | None, plugins: Iterable[str]) -> list[Allocator]:
         name, _, path = each.rpartition("=")
         chosen.append(plugin(Path(path), name or None))
     return chosen
+
+
+def _our_heaps() -> dict[str, Profile]:
+    """kernmem's heaps by name."""
+    from kernmem.workload.allocators import kernel_name
+
+    profiles = [heap_profile(name, where) for name in PROFILES for where in PLACEMENTS]
+    return {kernel_name(profile): profile for profile in profiles}
 
 
 def _print_measurements(found: list[Measurement]) -> None:
@@ -200,4 +209,45 @@ def _shown(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-COMMANDS = (compare_command,)
+# kernmem budget ---------------------------------------------------------------------------------
+
+
+@click.command("budget")
+@click.argument("budget", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--update", is_flag=True, help="Allow what was found, in the file.")
+def budget_command(budget: Path, update: bool) -> None:
+    """Measure what BUDGET has figures of, and fail if one is more than 1 % worse.
+
+    All figures are exact: the smallest arena, pages, instructions (on AArch64).  Exits with 1
+    after naming each figure that is too high.
+
+    \b
+    Example:
+      kernmem budget bench/heap_budget.json
+    """
+    from kernmem.workload.budget import verdicts, write_budget
+
+    with exit_codes(), progress_bar("measuring", 1) as progress:
+        found = verdicts(budget, _our_heaps(), lambda done, total: progress(done / total))
+        if update:
+            write_budget(budget, found)
+    table = Table("trace", "heap", box=None)
+    for title in ("arena / live", "64K pages", "instr."):
+        table.add_column(title, justify="right")
+    for each in found:
+        figures = each.found
+        table.add_row(
+            each.item.trace,
+            each.item.heap,
+            f"{figures.arena_ratio:.4f}",
+            f"{figures.physical_pages:,}",
+            f"{figures.instructions:.1f}",
+        )
+    console().print(table)
+    excesses = [] if update else [text for each in found for text in each.excesses()]
+    for text in excesses:
+        click.echo(f"kernmem: {text}", err=True)
+    sys.exit(KERNEL_FAILED if excesses else 0)
+
+
+COMMANDS = (compare_command, budget_command)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
 from kernmem.system import PLACEMENTS, PROFILES
@@ -85,10 +85,10 @@ def heap_options(command: F) -> F:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(title: str, total: int) -> Iterator[Callable[[float], None]]:
     """A bar on stderr, if that is a terminal; gives what moves it."""
     screen = console(stderr=True)
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn(title), BarColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
     with bar:
         task = bar.add_task(title, total=total)
