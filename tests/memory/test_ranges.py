@@ -41,11 +41,11 @@ def fill(ranges: MemoryRanges, ram: Ranges, reserved: Ranges) -> None:
 def stretches(ranges: MemoryRanges) -> list[tuple[int, int]]:
     """What is usable, from start to end."""
     found: list[tuple[int, int]] = []
-    start = ranges.usable_from(u64(0))
+    start = ranges.first(u64(0), True)
     while start != NOWHERE:
-        end = ranges.usable_until(start)
+        end = ranges.first(start, False)
         found.append((int(start), int(end)))
-        start = ranges.usable_from(end)
+        start = ranges.first(end, True)
     return found
 
 

@@ -109,11 +109,11 @@ class PhysicalMemory(Component):
         self.regions.clear()
         self.state.addressable = True
         lower: PageRegion | None = None
-        start = self.ranges.usable_from(u64(0))
+        start = self.ranges.first(u64(0), True)
         while start != NOWHERE:
-            end = self.ranges.usable_until(start)
+            end = self.ranges.first(start, False)
             lower = self._add_usable(lower, start, end)
-            start = self.ranges.usable_from(end)
+            start = self.ranges.first(end, True)
         info.physical_heap_length = info.physical_heap_end - info.physical_heap_start
         info.free_pages_count = info.page_quantity
 
@@ -125,7 +125,7 @@ class PhysicalMemory(Component):
             self.ranges.reserve(u64(device.start), u64(device.end))
         start = u64(self.memory_map.program_start)
         end = u64(self.info.program_end)
-        if self.ranges.usable_from(start) != start or self.ranges.usable_until(start) < end:
+        if self.ranges.first(start, False) < end:
             panic(f"the program, {start:#x} to {end:#x}, does not lie in free RAM")
         self.ranges.reserve(start, end)
 

@@ -7,7 +7,18 @@ There are few ranges and they are asked for once, so they are not sorted but sea
 
 from __future__ import annotations
 
-from kernmem.language import Array, Component, Image, Struct, kernel, panic, struct, u64, usize
+from kernmem.language import (
+    Array,
+    Component,
+    Image,
+    Struct,
+    kernel,
+    panic,
+    span,
+    struct,
+    u64,
+    usize,
+)
 
 MAX_RANGES = 64  # of RAM, and of what is reserved
 NOWHERE = (1 << 64) - 1  # past every range
@@ -82,56 +93,43 @@ class MemoryRanges(Component):
         info.reserved_count += 1
 
     @kernel
-    def usable_from(self, place: u64) -> u64:
-        """The lowest usable address that is not below ``place``; NOWHERE if there is none."""
-        while place != NOWHERE:
-            free = self._end_around(self.reserved, self.info.reserved_count, place)
-            if free != place:
-                place = free
-            elif self._end_around(self.ram, self.info.ram_count, place) != place:
-                break
-            else:
-                place = self._next_start(self.ram, self.info.ram_count, place)
-        return place
+    def first(self, place: u64, usable: bool) -> u64:
+        """The lowest address from ``place`` on that is usable, or is not; NOWHERE if none is.
 
-    @kernel
-    def usable_until(self, place: u64) -> u64:
-        """The first address after the usable ``place`` that is not usable."""
-        end = self._end_around(self.ram, self.info.ram_count, place)
-        reserved = self._next_start(self.reserved, self.info.reserved_count, place)
-        return end if end < reserved else reserved
+        It is ``place``, or one where a range starts or ends.  O(ranges^2).
+        """
+        info = self.info
+        while place != NOWHERE:
+            found = self._holds(self.ram, info.ram_count, place)
+            if found and self._holds(self.reserved, info.reserved_count, place):
+                found = False
+            if found == usable:
+                break
+            border = self._border(self.ram, info.ram_count, place, u64(NOWHERE))
+            place = self._border(self.reserved, info.reserved_count, place, border)
+        return place
 
     @kernel
     def ram_end(self) -> u64:
         """The first address after all RAM; 0 if there is none."""
         end = u64(0)
-        index = usize(0)
-        while index < self.info.ram_count:
+        for index in span(usize(0), self.info.ram_count):
             if self.ram[index * 2 + 1] > end:
                 end = self.ram[index * 2 + 1]
-            index += 1
         return end
 
     @kernel
-    def _end_around(self, ranges: Array[u64], count: usize, place: u64) -> u64:
-        """The end of the ranges that hold ``place``, or go on where one of these ends."""
-        end = place
-        index = usize(0)
-        while index < count:
-            if ranges[index * 2] <= end and end < ranges[index * 2 + 1]:
-                end = ranges[index * 2 + 1]
-                index = usize(0)  # those before may go on from here
-            else:
-                index += 1
-        return end
+    def _holds(self, ranges: Array[u64], count: usize, place: u64) -> bool:
+        """Whether one of the ranges holds ``place``."""
+        for index in span(usize(0), count):
+            if ranges[index * 2] <= place and place < ranges[index * 2 + 1]:
+                return True
+        return False
 
     @kernel
-    def _next_start(self, ranges: Array[u64], count: usize, place: u64) -> u64:
-        """The lowest start of a range above ``place``; NOWHERE if there is none."""
-        start = u64(NOWHERE)
-        index = usize(0)
-        while index < count:
-            if ranges[index * 2] > place and ranges[index * 2] < start:
-                start = ranges[index * 2]
-            index += 1
-        return start
+    def _border(self, ranges: Array[u64], count: usize, place: u64, border: u64) -> u64:
+        """Where above ``place`` a range starts or ends first, if that is below ``border``."""
+        for index in span(usize(0), count * 2):
+            if ranges[index] > place and ranges[index] < border:
+                border = ranges[index]
+        return border
