@@ -121,7 +121,7 @@ def pages_in_use(machine: Machine) -> dict[int, bytes]:
     return {page: machine.read_physical(page, length) for page in used}
 
 
-IDENTIFIER = ("mmu_info",)  # changes with every switch of tables
+IDENTIFIER = ("address_spaces", "mmu_info")  # changes with every switch of tables
 STATISTICS = ("failed_calls", "peak_live_bytes", "recent")
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from machines import MAKERS
 
 from kernmem.hardware import find
+from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.language import Component, Image, PhysicalAddress, api, usize
 from kernmem.machine.port import Machine
-from kernmem.memory.address_spaces import NO_IDENTIFIER, SPACES, AddressSpaces
+from kernmem.memory.address_spaces import NO_IDENTIFIER, SPACES
 from kernmem.memory.architecture import Hardware
 
 
@@ -22,7 +23,9 @@ class Lender(Component):
 
     def __init__(self, image: Image, hardware: Hardware) -> None:
         super().__init__(image)
-        self.spaces = AddressSpaces(image)
+        mmu = hardware.mmu
+        assert isinstance(mmu, Aarch64Mmu)
+        self.spaces = mmu.spaces  # of which there can be one
 
     @api
     def start(self, count: usize) -> None:

@@ -169,7 +169,7 @@ void kernmem_host_invalidate_all(void)
 void kernmem_host_write_ttbr0(uint64_t value)
 {
     ttbr0 = value;
-    kernmem_host_invalidate_all(); /* each switch takes an ASID that nothing is cached under */
+    kernmem_host_invalidate_all(); /* the process's mappings have no ASID */
 }
 
 uint64_t kernmem_host_ttbr0(void)

@@ -77,7 +77,7 @@ class AddressSpaces(Component):
             info.current = known
             return True
         slot = info.oldest
-        if slot == info.current:
+        if slot == info.current and self.tables[slot] != PhysicalAddress(0):
             slot = self._after(slot)
         info.oldest = self._after(slot)
         self.tables[slot] = table

@@ -23,6 +23,7 @@ TABLE = 0x10_0200_0000  # the level 3 table of the addresses from PAGES on
 SPARE = 0x10_0300_0000  # a page that is no table yet
 OTHER_ROOT = 0x10_0400_0000
 FRAMES = 0x10_0500_0000
+ROOTS = 0x10_0600_0000
 PAGE = 0x1_0000
 BLOCK = 0x2000_0000
 PAGES = 0x20_0000_0000  # an address that nothing else uses
@@ -62,7 +63,7 @@ class Bench:
         self.hardware = self.model.kernel.hardware
         self.mmu = self.hardware.mmu
         self.simulated = self.model.memory.mmu
-        for number in range(8):
+        for number in range(16):
             self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
         for root in (ROOT, OTHER_ROOT):
             self.store(root, LAB.program_start // BLOCK, self.block(LAB.program_start))
@@ -135,6 +136,15 @@ class Bench:
     def retire_range(self, address: int) -> None:
         """Forget what was known of an address, tables too."""
         self.mmu.retire_range(self.root, VirtualAddress(address), VirtualAddress(address))
+
+    def new_root(self, number: int, frame: int) -> PhysicalAddress:
+        """A root of its own for one of a few spaces, whose first page is one of the frames."""
+        root = ROOTS + number * 2 * PAGE
+        self.store(root, LAB.program_start // BLOCK, self.block(LAB.program_start))
+        self.store(root + PAGE, 0, self.page(frame))
+        self.store(root, PAGES // BLOCK, self.link(root + PAGE))
+        self.mmu.order_tables()
+        return PhysicalAddress(root)
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""

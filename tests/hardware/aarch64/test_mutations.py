@@ -17,7 +17,6 @@ from hardware.aarch64.bench import (
     BLOCK,
     NORMAL_PAGE,
     OTHER_ROOT,
-    PAGE,
     PAGES,
     READ_ONLY,
     ROOT,
@@ -28,6 +27,7 @@ from hardware.aarch64.bench import (
 from kernmem.hardware.aarch64 import mmu
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
+from kernmem.memory.address_spaces import SPACES
 
 WEAKER = {
     "dsb_ish": "dsb_ishst",
@@ -43,10 +43,12 @@ PLAIN = ("write_sctlr", "switch: no write_ttbr0")
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """Every ``self.cpu.instruction(…)`` in the class, in order."""
+    """Every ``self.cpu.instruction(…)`` and ``self.spaces.forget(…)`` in the class, in order."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="cpu"))):
+                yield node
+            case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="spaces"), attr="forget")):
                 yield node
 
 
@@ -136,16 +138,42 @@ def workload(mmu_class: type[Aarch64Mmu]) -> None:
     bench.store(ROOT, PAGES // BLOCK, bench.link(TABLE))
     bench.publish()
     assert bench.read(0) == 4
-    # switch: more often than there are ASIDs, which each root gets in turn.
-    bench.store(OTHER_ROOT, PAGES // BLOCK + 1, 0)
-    bench.publish()
-    for _ in range(300):
+    # switch: there and back.
+    for _ in range(2):
         bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
         with pytest.raises(PageFault):
-            bench.model.load(PAGES + BLOCK + PAGE)
-        for _ in range(2):
-            bench.mmu.switch(PhysicalAddress(ROOT))
-            assert bench.model.load(PAGES + BLOCK) == 2
+            bench.model.load(PAGES + BLOCK)
+        bench.mmu.switch(PhysicalAddress(ROOT))
+        assert bench.model.load(PAGES + BLOCK) == 2
+    # A space that is not in use is changed all the same.
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    bench.set(0, 0)
+    bench.mmu.retire_page(bench.root, page)
+    bench.mmu.switch(PhysicalAddress(ROOT))
+    with pytest.raises(PageFault):
+        bench.read(0)
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    bench.set(1, bench.page(5))
+    bench.mmu.publish_page(bench.root, VirtualAddress(bench.virtual(1)))
+    bench.mmu.switch(PhysicalAddress(ROOT))
+    assert bench.read(1) == 5
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    bench.store(ROOT, PAGES // BLOCK + 1, 0)
+    bench.retire_range(PAGES + BLOCK)
+    bench.mmu.switch(PhysicalAddress(ROOT))
+    with pytest.raises(PageFault):
+        bench.model.load(PAGES + BLOCK)
+    # More spaces than identifiers; each maps the page to a frame of its own.
+    roots = [bench.new_root(number, number) for number in range(SPACES + 2)]
+    for _ in range(2):
+        for number, root in enumerate(roots):
+            bench.mmu.switch(root)
+            assert bench.read(0) == number
+    # forget: the page of a root that is gone becomes another root.
+    bench.mmu.switch(bench.root)
+    bench.mmu.forget(roots[-1])
+    bench.mmu.switch(bench.new_root(SPACES + 1, 1))
+    assert bench.read(0) == 1
 
 
 def test_the_original_is_clean() -> None:

@@ -93,6 +93,14 @@ class Instructions(Component):
         """Invalidate all translations, on all cores."""
         self._execute("tlbi vmalle1is")
 
+    @intrinsic(
+        aarch64='__asm__ volatile("tlbi aside1, %0" :: "r"(asid << 48) : "memory");',
+        host="(void)asid;",
+    )
+    def tlbi_aside1(self, asid: u64) -> None:
+        """Invalidate all translations of this core under one ASID; the host has none."""
+        self._execute("tlbi aside1", int(asid) << 48)
+
     @intrinsic(**_invalidate("vaale1is"))
     def tlbi_vaale1is(self, address: VirtualAddress) -> None:
         """Invalidate the last level of a translation, under every ASID, on all cores."""

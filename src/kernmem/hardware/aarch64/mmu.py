@@ -1,14 +1,10 @@
 """The registers, barriers and invalidations of AArch64 (DDI 0487, D8.17, K11.5.3).
 
 **Address spaces.**  Every entry is not-global, so a cached translation belongs to the ASID it
-was made under.  Each switch takes the next of the 256 ASIDs, so it finds nothing cached, and
-needs no invalidation.  They are used in two halves, 0-127 and 128-255; before entering a half,
-all translations are invalidated, still under the last ASID of the other.  From then on only
-that one ASID can be cached again (only the translations of the current one may be, D8.16.1,
-R_SQBCS), and it is used again only after the next invalidation.  So no ASID is ever
-current while translations of another table are cached under it.  The ASID that follows right
-after an invalidation was clean since the one before, so the ISB that every switch ends with is
-early enough to synchronize the invalidation.
+was made under, and only those of the ASID in use are made or used (D8.16.1, R_SQBCS).  So what is
+cached of a table that is not in use does no harm until its ASID is in use again: when the table
+is changed, it loses the ASID, and when an ASID is lent to another table, all that is cached under
+it is invalidated first.
 
 One store to TTBR0_EL1 changes root and ASID together (TCR_EL1.A1 = 0), so no walk can mix them.
 """
@@ -20,13 +16,13 @@ from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.language import (
     Image,
     PhysicalAddress,
-    Struct,
     VirtualAddress,
     kernel,
     panic,
-    struct,
     u64,
+    usize,
 )
+from kernmem.memory.address_spaces import AddressSpaces
 from kernmem.memory.architecture import Mmu
 
 # MAIR_EL1 (D23.2.106): AttrIndx 0 is normal memory, write-back, read and write allocate;
@@ -42,8 +38,7 @@ INVALIDATIONS = 32
 """Up to so many pages are invalidated one by one."""
 
 ASIDS = 256  # 8 bits, which every implementation has (TCR_EL1.AS = 0)
-HALF = ASIDS // 2
-
+ASID_SHIFT = 48  # in TTBR0_EL1, and in the operand of TLBI
 
 # ID_AA64MMFR0_EL1: where a granule's field is, and what it says where there is no such granule
 GRANULE_FIELDS = {12: (28, 0b1111), 14: (20, 0b0000), 16: (24, 0b1111)}
@@ -67,13 +62,6 @@ def tcr(entries: Granule) -> int:
     )
 
 
-@struct("mmu_info_t")
-class MmuInfo(Struct):
-    """What the MMU driver remembers."""
-
-    asid: u64  # the address space identifier in use
-
-
 class Aarch64Mmu(Mmu):
     """The MMU of one core, at EL1."""
 
@@ -88,7 +76,7 @@ class Aarch64Mmu(Mmu):
         self.granule_shift, self.granule_absent = GRANULE_FIELDS[entries.page_bits]
         self.physical_bits = entries.physical_bits
         self.physical_size = PHYSICAL_SIZES[entries.physical_bits]
-        self.info = self.static(MmuInfo, "mmu_info")
+        self.spaces = AddressSpaces(image)
 
     @kernel
     def enable(self, table: PhysicalAddress) -> None:
@@ -104,8 +92,9 @@ class Aarch64Mmu(Mmu):
         self.cpu.dsb_nsh()
         self.cpu.write_mair(u64(MAIR))
         self.cpu.write_tcr(u64(self.tcr))
-        self.info.asid = u64(0)
-        self.cpu.write_ttbr0(u64(table))
+        self.spaces.start(usize(ASIDS))
+        self.spaces.enter(table)
+        self.cpu.write_ttbr0(self.ttbr(table))
         self.cpu.isb()
         self.cpu.write_sctlr(
             self.cpu.read_sctlr() | (MMU_ON | DATA_CACHE_ON | INSTRUCTION_CACHE_ON)
@@ -132,17 +121,22 @@ class Aarch64Mmu(Mmu):
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on; no translation of another table survives.
+        """Translate by ``table`` from now on, and by nothing that another table said.
 
-        See the module's text on address spaces.
+        The ISB before the write synchronizes the invalidation; the one after it is the start of
+        the new space.
         """
-        asid = (self.info.asid + 1) % ASIDS
-        self.info.asid = asid
-        if asid % HALF == 0:
-            self.cpu.tlbi_vmalle1()
+        if not self.spaces.enter(table):
+            self.cpu.tlbi_aside1(u64(self.spaces.info.current))
             self.cpu.dsb_nsh()
-        self.cpu.write_ttbr0(u64(table) | asid << 48)
+            self.cpu.isb()
+        self.cpu.write_ttbr0(self.ttbr(table))
         self.cpu.isb()
+
+    @kernel
+    def ttbr(self, table: PhysicalAddress) -> u64:
+        """The value of TTBR0_EL1 for a root, which is the current one of the spaces."""
+        return u64(table) | u64(self.spaces.info.current) << ASID_SHIFT
 
     @kernel
     def order_tables(self) -> None:
@@ -177,13 +171,15 @@ class Aarch64Mmu(Mmu):
 
         The middle of break-before-make (D8.17.1, R_DDMVT; K11.5.3): the cleared entry is
         visible before the TLB is told to drop the old one, and the TLB is done, which takes
-        a DSB for loads and stores (D8.17.5), before anything goes on.  The operation is for
-        every ASID, as that of ``table`` may have been any.
+        a DSB for loads and stores (D8.17.5), before anything goes on.
         """
         self.cpu.dsb_ishst()
-        self.cpu.tlbi_vaale1is(address)
-        self.cpu.dsb_ish()
-        self.cpu.isb()
+        if self.spaces.is_current(table):
+            self.cpu.tlbi_vaale1is(address)
+            self.cpu.dsb_ish()
+            self.cpu.isb()
+        else:
+            self.spaces.forget(table)
 
     @kernel
     def retire_range(
@@ -195,6 +191,9 @@ class Aarch64Mmu(Mmu):
         tables (D8.17.5.4).  Of many pages, all that the TLB holds goes at once.
         """
         self.cpu.dsb_ishst()
+        if not self.spaces.is_current(table):
+            self.spaces.forget(table)
+            return
         if last - start < self.by_page:
             address = start
             while True:
@@ -209,4 +208,8 @@ class Aarch64Mmu(Mmu):
 
     @kernel
     def forget(self, table: PhysicalAddress) -> None:
-        """Nothing: the ASID that ``table`` had is not used again before it is invalidated."""
+        """Forget whatever was remembered under the root ``table``, which is not current.
+
+        When its ASID is lent again, what is cached under it is invalidated.
+        """
+        self.spaces.forget(table)

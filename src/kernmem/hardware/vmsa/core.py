@@ -171,11 +171,11 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         self._unordered.add(number)
         if self._tables is None:
             return True
-        self._left.changed(number, physical)
+        heard = self._left.store(physical, new)
         self._tables.check_frame(physical, new)
         table = self._tables.by_chunk.get(number)
         if table is None:
-            return True
+            return not heard
         if self.log is not None:
             self.log(f"store {int.from_bytes(new, 'little'):#x} at {physical:#x}, a live table")
         self._tables.store(table, physical, new)
