@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, cast
 
-from unicorn import UC_ARCH_ARM, UC_HOOK_INTR, UC_MODE_ARM, UC_PROT_EXEC
+from unicorn import UC_ARCH_ARM, UC_HOOK_INSN_INVALID, UC_HOOK_INTR, UC_MODE_ARM, UC_PROT_EXEC
 from unicorn import arm_const as arm
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
@@ -69,6 +69,20 @@ class ArmCpu(Processor):
         for register, word in zip(ARGUMENTS, self._arguments, strict=True):
             self.uc.reg_write(register, word)
         return entry
+
+    def install(
+        self,
+        exception: Callable[[Any, int, Any], None],
+        put: Callable[[str], None],
+        leave: Callable[[int], None],
+    ) -> None:
+        """Undefined instructions come by a hook of their own."""
+
+        def undefined(engine: Any, _: Any) -> bool:
+            exception(engine, UNDEFINED, None)
+            return True
+
+        self.uc.hook_add(UC_HOOK_INSN_INVALID, undefined)
 
     def read_system(self, register: tuple[int, ...]) -> int:
         """A register of coprocessor 15, of the two copies the one that is not secure."""

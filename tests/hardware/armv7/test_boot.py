@@ -12,8 +12,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from unicorn import UC_HOOK_CODE
 
-from kernmem.hardware import HardwareDescription
+from kernmem.hardware import HARDWARE, HardwareDescription
 from kernmem.hardware.armv7_virt import ARMV7_VIRT
 from kernmem.hardware.virt import PROGRAM, RAM, TREE, TREE_LENGTH
 from kernmem.language import Component, Image, KernelPanic, PageFault, api, panic, u8, u32, u64
@@ -218,3 +219,34 @@ def test_the_stack_of_an_image_has_a_bound() -> None:
         with pytest.raises(Exception, match="status 0"):
             core.call("kernel_main")
         assert 0 < core.deepest_stack() <= use["kernel_main"].bytes
+
+
+def test_the_count_of_instructions_is_exact() -> None:
+    """Against a hook on each."""
+    with UnicornMachine(ARMV7_VIRT, manager(spec())) as machine:
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        machine.core.cpu.uc.hook_add(UC_HOOK_CODE, count)
+        before = machine.core.instructions
+        machine.call("init_memory")
+        machine.call("kfree", machine.call("kmalloc", 100))
+        assert machine.core.instructions - before == counted > 1000
+
+
+def test_a_machine_of_another_width_may_run_beside_it() -> None:
+    """Each call is made with the pointers of its own machine."""
+    with (
+        Model(ARMV7_VIRT, manager(tuned())) as narrow,
+        Model(HARDWARE["riscv-virt"], manager(tuned())) as wide,
+    ):
+        for machine in (narrow, wide, narrow, wide):
+            if machine.physical_mem_info.page_quantity == 0:
+                machine.call("init_memory")
+            buffer = machine.call("kmalloc", 1000)
+            machine.call("kfree", buffer)
+            assert machine.kernel_heap_info.live_buffers == 0
+        assert wide.kernel_heap_info.heap_end > 1 << 32 > narrow.kernel_heap_info.heap_end
