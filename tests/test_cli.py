@@ -44,7 +44,8 @@ def facts(*arguments: str | Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "boot", "build", "run", "hardware", "replay", "generate", "compare"]
+    "command",
+    ["", *main.commands],
 )
 def test_help(command: str) -> None:
     result = kernmem(*command.split(), "--help")
@@ -318,7 +319,7 @@ def test_compare_as_json_and_against_an_earlier_run(tmp_path: Path) -> None:
         (["compare", "churn", "--plugin", "none.so"], "none.so: there is no such file"),
         (["compare", "none.npz"], "none.npz: there is no such file"),
         (["compare", "churn", "--against", __file__], "not a file of results"),
-        (["generate", "chum"], "a synthetic trace must be one of churn, "),
+        (["generate", "chum"], "a synthetic trace must be one of best-fit-killer, "),
         (["replay", "churn:x"], "the seed of 'churn:x' must be an integer"),
     ],
 )

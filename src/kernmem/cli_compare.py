@@ -83,6 +83,9 @@ def compare_command(
     has no arena, the pages that it made resident (marked r).  Times are in nanoseconds.  Exits
     with 1 if an allocator failed.
 
+    TRACE is a file, a synthetic trace (see kernmem generate), or `robson`: an attack on each
+    allocator by the addresses that it gives, so that each has a trace of its own.
+
     \b
     Examples:
       kernmem compare boot.npz zephyr
@@ -90,6 +93,7 @@ def compare_command(
       kernmem compare boot.npz -o before.json
       kernmem compare boot.npz --against before.json --picture boot.svg
     """
+    from kernmem.workload.attack import ATTACKS
     from kernmem.workload.compare import compare, steps
     from kernmem.workload.results import document, read_results, write_results
     from kernmem.workload.synthetic import open_trace
@@ -100,7 +104,7 @@ def compare_command(
 
             require_matplotlib()
         earlier = None if against is None else read_results(against)
-        opened = [open_trace(each) for each in traces]
+        opened = [ATTACKS.get(each) or open_trace(each) for each in traces]
         chosen = _choose(allocators, plugins)
         total = steps(len(opened), len(chosen), repetitions)
         done = 0

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernmem.memory.profile import Placement, tuned
+from kernmem.workload.allocators import kernel_allocator
+from kernmem.workload.bench import Bench
 from kernmem.workload.synthetic import SYNTHETIC, NoSuchTrace, generate, open_trace
 from kernmem.workload.trace import Trace, TraceError, read_trace, write_trace
 
@@ -29,6 +32,7 @@ def test_a_seed_gives_one_trace(name: str) -> None:
 def test_the_traces_are_the_same_on_every_computer() -> None:
     found = {name: fingerprint(generate(name, seed=1, events=5_000)) for name in SYNTHETIC}
     assert found == {
+        "best-fit-killer": "14f3b3128edba4d3",
         "churn": "46edb7524efe2cdb",
         "merge-storm": "028ce77fadff734c",
         "producer-consumer": "03598c4f6a51e8fa",
@@ -79,3 +83,14 @@ def test_half_of_zephyrs_sizes_are_of_the_largest_class() -> None:
     # A size of the largest class is even odds, and half of those have the top bit.
     assert 0.22 < np.mean(sizes > 1 << 15) < 0.28
     assert 0.6 * 2**20 < trace.peak_live_bytes() < 1.2 * 2**20
+
+
+def test_the_best_fit_killer_hurts_best_fit_alone() -> None:
+    ratios = {}
+    for placement in (Placement.BEST, Placement.FIRST):
+        with Bench(generate("best-fit-killer", events=1_000)) as bench:
+            arena = bench.fit(kernel_allocator(tuned(placement))).arena_bytes
+            ratios[placement] = arena / bench.peak_live_bytes
+    # What first fit needs beside the buffers are their headers.
+    assert ratios[Placement.FIRST] < 1.01
+    assert ratios[Placement.BEST] > 1.03

@@ -293,6 +293,42 @@ static void measure_space(uint64_t record_of_peak)
     tell("resident_bytes", most - before);
 }
 
+static void transfer(int in, void *place, uint64_t bytes)
+{
+    for (uint8_t *at = place; bytes > 0;) {
+        ssize_t done = in ? read(0, at, bytes) : write(1, at, bytes);
+
+        if (done <= 0)
+            exit(0); /* the attacker has left */
+        at += done;
+        bytes -= (uint64_t)done;
+    }
+}
+
+/* Serve an attacker, who looks at addresses: attack.py has the other end of the two pipes.
+ * A request is two words and what they say: 0 COUNT SIZE, and COUNT addresses are the answer;
+ * 1 COUNT, then COUNT pairs of address and length to be freed. */
+static void serve(void)
+{
+    uint64_t words[2], size, address, pair[2];
+
+    start_anew(arena_bytes);
+    for (;;) {
+        transfer(1, words, sizeof words);
+        if (words[0] == 0)
+            transfer(1, &size, sizeof size);
+        for (uint64_t i = 0; i < words[1]; i++) {
+            if (words[0] == 0) {
+                address = (uint64_t)replay.allocate(size);
+                transfer(0, &address, sizeof address);
+            } else {
+                transfer(1, pair, sizeof pair);
+                replay.free((void *)pair[0], pair[1]);
+            }
+        }
+    }
+}
+
 int main(int count, char **words)
 {
     const char *job;
@@ -316,6 +352,8 @@ int main(int count, char **words)
         measure_time(words[6]);
     else if (strcmp(job, "space") == 0)
         measure_space(argument);
+    else if (strcmp(job, "serve") == 0)
+        serve();
     else if (strcmp(job, "plain") == 0 && start_anew(arena_bytes) == 0)
         kernmem_replay_plainly(&replay);
     else

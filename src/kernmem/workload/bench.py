@@ -5,6 +5,7 @@ An allocation of 0 bytes is replayed as one of 1, which all allocators agree abo
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ HERE = Path(__file__).parent
 SOURCES = ("bench.c", "native_replay.c", "replay.h", "allocator.h")
 JOB_SECONDS = 600
 PAGE = 4096
+LIBC = ctypes.CDLL(None)
+ADDR_NO_RANDOMIZE = 0x0040000  # <sys/personality.h>
 LOOP = "kernmem_replay_plainly"  # the function of which the calls are counted
 
 
@@ -133,6 +136,14 @@ class Bench:
     def _record_of_peak(self) -> int:
         return int(np.argmax(self.trace.live_bytes())) if len(self.trace) else 0
 
+    def command(
+        self, allocator: Allocator, job: str, arena_bytes: int = 0, argument: int = 0
+    ) -> list[str]:
+        """The words that start a job of ``bench.c``."""
+        library = str(allocator.library) if allocator.library else "malloc"
+        words: list[Any] = [self._program, self._place / "trace", library, job]
+        return list(map(str, [*words, arena_bytes, argument, self._place / "output"]))
+
     def _run(
         self,
         allocator: Allocator,
@@ -143,18 +154,16 @@ class Bench:
         counter: list[str] | None = None,
     ) -> dict[str, int]:
         """Run a job, and return the numbers that it told."""
-        library = str(allocator.library) if allocator.library else "malloc"
-        words: list[Any] = [self._place / "trace", library, job]
-        words += [arena_bytes, argument, self._place / "output"]
-        command = [*(counter or []), str(self._program), *map(str, words)]
-        environment = dict(os.environ)
-        environment.pop("LD_PRELOAD", None)
-        if allocator.preload is not None:
-            environment["LD_PRELOAD"] = allocator.preload
+        job_words = self.command(allocator, job, arena_bytes, argument)
         what = f"{allocator.name} on {self.trace.name}"
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS
+                [*(counter or []), *job_words],
+                env=environment_of(allocator),
+                preexec_fn=same_addresses,
+                capture_output=True,
+                text=True,
+                timeout=JOB_SECONDS,
             )
         except subprocess.TimeoutExpired:
             raise BenchError(f"{what}: {job} did not end within {JOB_SECONDS} s") from None
@@ -162,6 +171,20 @@ class Bench:
             raise BenchError(f"{what}: {job}: {_why(done)}")
         lines = (line.split() for line in done.stdout.splitlines())
         return {name: int(value) for name, value in lines}
+
+
+def environment_of(allocator: Allocator) -> dict[str, str]:
+    """The environment of a process that is to have the allocator."""
+    environment = dict(os.environ)
+    environment.pop("LD_PRELOAD", None)
+    if allocator.preload is not None:
+        environment["LD_PRELOAD"] = allocator.preload
+    return environment
+
+
+def same_addresses() -> None:
+    """Let this process have its memory where every other such process has it, if that may be."""
+    LIBC.personality(ADDR_NO_RANDOMIZE)
 
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:

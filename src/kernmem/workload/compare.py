@@ -7,6 +7,7 @@ Allocators with an arena are timed in one that is a tenth larger than the smalle
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from kernmem.machine.host import HostMachine
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import Profile
 from kernmem.workload.allocators import Allocator
+from kernmem.workload.attack import Attack
 from kernmem.workload.bench import PAGE, Bench, Timing
 from kernmem.workload.replay import replay
 from kernmem.workload.trace import Trace
@@ -67,7 +69,7 @@ class Measurement:
 
 
 def compare(
-    traces: Sequence[Trace],
+    traces: Sequence[Trace | Attack],
     allocators: Sequence[Allocator],
     *,
     repetitions: int = REPETITIONS,
@@ -84,8 +86,9 @@ def compare(
     """
     found = []
     for trace in traces:
-        with Bench(trace) as bench:
-            rows = [_Row(bench, allocator) for allocator in allocators]
+        with ExitStack() as stack:
+            told(f"{trace.name}: {len(allocators)} allocators")
+            rows = _rows(trace, allocators, stack)
             for row in rows:
                 told(f"{trace.name}: space of {row.allocator.name}")
                 row.attempt(row.measure_space)
@@ -102,9 +105,20 @@ def compare(
     return found
 
 
+def _rows(trace: Trace | Attack, allocators: Sequence[Allocator], stack: ExitStack) -> list[_Row]:
+    """A row for each allocator: of a trace all share the bench, an attack differs for each."""
+    if isinstance(trace, Trace):
+        bench = stack.enter_context(Bench(trace))
+        return [_Row(bench, allocator) for allocator in allocators]
+    return [
+        _Row(stack.enter_context(Bench(trace.make(allocator))), allocator)
+        for allocator in allocators
+    ]
+
+
 def steps(traces: int, allocators: int, repetitions: int) -> int:
     """How often ``compare`` tells what it does."""
-    return traces * (2 * allocators + repetitions)
+    return traces * (1 + 2 * allocators + repetitions)
 
 
 def physical_pages(profile: Profile, trace: Trace) -> int:

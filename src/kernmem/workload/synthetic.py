@@ -117,7 +117,31 @@ def producer_consumer(trace: TraceBuilder, chance: Random, events: int) -> None:
             trace.free(queue.popleft())
 
 
+def best_fit_killer(trace: TraceBuilder, chance: Random, events: int) -> None:
+    """Knuth's example against best fit, The Art of Computer Programming, volume 1, section 2.5.
+
+    Of holes of 1300 and 1200, requests of 1000, 1100 and 250 all find room by first fit.  Best fit
+    leaves two of 200, and cuts the 250 from a hole of the next and larger group, which fails then
+    too, and so on through all groups.
+    """
+    units = [1.09**group for group in range(60)]
+    while len(trace) < events:
+        holes = []
+        live = []
+        for unit in units:
+            for size in (1_300, 1_200):
+                holes.append(trace.allocate(int(size * unit)))
+                live.append(trace.allocate(16 + _below(chance, 32)))
+        for hole in holes:
+            trace.free(hole)
+        for unit in units:
+            live += [trace.allocate(int(size * unit)) for size in (1_000, 1_100, 250)]
+        for each in live:
+            trace.free(each)
+
+
 SYNTHETIC = {
+    "best-fit-killer": Synthetic("holes that best fit spoils one after the other", best_fit_killer),
     "churn": Synthetic("one size; one at random dies when another is born", churn),
     "merge-storm": Synthetic("every second buffer freed, then the rest", merge_storm),
     "producer-consumer": Synthetic("a queue of messages, in bursts", producer_consumer),
