@@ -16,12 +16,13 @@ from kernmem.language import (
     usize,
 )
 from kernmem.machine.model import Model
+from kernmem.memory.address_spaces import SPACES
 from kernmem.memory.architecture import Hardware
 
 ROOT = 0x4100_0000
-OTHER_ROOT = 0x4101_0000
-TABLE = 0x4102_0000  # the level 2 table of the addresses from PAGES on
-SPARE = 0x4103_0000  # a page that is no table yet
+OTHER_ROOT = 0x4101_0000  # the first of several
+TABLE = 0x4108_0000  # the level 2 table of the addresses from PAGES on
+SPARE = 0x4109_0000  # a page that is no table yet
 FRAMES = 0x4200_0000
 PAGE = 0x1000
 SECTION = 0x10_0000
@@ -68,9 +69,10 @@ class Bench:
         self.simulated = self.model.memory.mmu
         for number in range(8):
             self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
+        self.other_roots = [OTHER_ROOT + number * 0x4000 for number in range(SPACES + 1)]
         # The program in sections, and so the tables, which the tests store to.
         linear = range(PROGRAM.start, PROGRAM.end, SECTION), range(ROOT, ROOT + SECTION, SECTION)
-        for root in (ROOT, OTHER_ROOT):
+        for root in (ROOT, *self.other_roots):
             for address in (*linear[0], *linear[1]):
                 self.store(root, address // SECTION, address | NORMAL_SECTION)
         self.store(ROOT, PAGES // SECTION, TABLE | 0b01)

@@ -53,7 +53,7 @@ def test_map_without_a_barrier(bench: Bench) -> None:
     with Broken("NEW_NOT_VISIBLE") as broken:
         bench.read(0)
     assert broken.text == (
-        "NEW_NOT_VISIBLE: read of 0xc0000000: the descriptor at 0x41020000 (level 2, for "
+        "NEW_NOT_VISIBLE: read of 0xc0000000: the descriptor at 0x41080000 (level 2, for "
         "0xc0000000 to 0xc0001000) was changed from 0x0 to 0x42001c5e, and the old value may "
         "still be in use; missing: DSB ISHST and ISB after the store"
     )
@@ -214,3 +214,13 @@ def test_the_program_lies_in_whole_sections() -> None:
     mmu = build(image).mmu
     with pytest.raises(ValueError, match="whole sections of 0x100000 bytes, not from 0x40001000"):
         type(mmu)(image, mmu.cpu, mmu.entries, Region(0x4000_1000, 0x4010_0000))  # type: ignore[attr-defined, call-arg]
+
+
+def test_a_switch_back_forgets_nothing(bench: Bench) -> None:
+    """While the space has its ASID; one that is new is invalidated first."""
+    log: list[str] = []
+    bench.simulated.log = log.append  # type: ignore[attr-defined]
+    for root, invalidated in ((OTHER_ROOT, True), (ROOT, False), (OTHER_ROOT, False)):
+        log.clear()
+        bench.mmu.switch(PhysicalAddress(root))
+        assert any("tlbi" in line for line in log) == invalidated

@@ -62,6 +62,11 @@ class Instructions(Component):
         """Invalidate all translations of this core."""
         self._execute("tlbiall")
 
+    @intrinsic(**_cp15("0 c8 c7 2", "asid"))
+    def tlbiasid(self, asid: u32) -> None:
+        """Invalidate all translations of an ASID, but for global ones, of this core."""
+        self._execute("tlbiasid", int(asid))
+
     @intrinsic(**_cp15("0 c8 c3 0"))
     def tlbiallis(self) -> None:
         """Invalidate all translations of all cores."""

@@ -14,9 +14,9 @@ the ASID, then goes to the new root.  (The way by a reserved ASID takes that eac
 mapped in one size in all spaces, and leaves walks to tables in the TLB that may be freed: DDI
 0438, 5.6.)
 
-Each switch takes the next ASID; before the first one comes again, everything is invalidated, while
-the bridge is in use.  So no ASID is ever current while translations of another root are cached
-under it.
+ASIDs are lent as on the other architectures: when an ASID goes to another table, all that is
+cached under it is invalidated, while the bridge is in use; and a table that is changed while it is
+not in use loses its own.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from kernmem.hardware.armv7.instructions import Instructions
 from kernmem.language import (
     Image,
     PhysicalAddress,
-    Struct,
     VirtualAddress,
     address_of,
     from_linear,
     kernel,
     span,
-    struct,
     u32,
     usize,
 )
+from kernmem.memory.address_spaces import AddressSpaces
 from kernmem.memory.architecture import Mapping, Mmu, Region
 
 # TTBR0, with the Multiprocessing Extensions (DDI 0406, B4.1.154): walks are inner shareable and
@@ -58,13 +57,6 @@ ASIDS = 256
 SECTION = 1 << 20
 ROOT_ENTRIES = 4096
 INVALIDATIONS = 64  # pages that are invalidated one by one; of more, all that is cached goes
-
-
-@struct("mmu_info_t")
-class MmuInfo(Struct):
-    """What the MMU driver remembers."""
-
-    asid: u32  # the address space identifier in use
 
 
 class Armv7Mmu(Mmu):
@@ -91,7 +83,7 @@ class Armv7Mmu(Mmu):
         self.end_section = program.end // SECTION
         self.page_length = entries.page_length
         self.by_page = INVALIDATIONS * entries.page_length
-        self.info = self.static(MmuInfo, "mmu_info")
+        self.spaces = AddressSpaces(image)
         self.bridge = self.static_array(u32, ROOT_ENTRIES, "mmu_bridge", alignment=ROOT_ENTRIES * 4)
 
     @kernel
@@ -102,7 +94,9 @@ class Armv7Mmu(Mmu):
         is for the stores to the bridge, too.  The first ISB ends the writes to the registers before
         translation may begin, the second is the start of it (DDI 0406, B3.15.5).
         """
-        self.info.asid = u32(0)
+        self.spaces.start(usize(ASIDS))
+        self.spaces.enter(table)
+        asid = u32(self.spaces.info.current)
         self.build_bridge()
         self.cpu.tlbiall()
         self.cpu.iciallu()
@@ -110,7 +104,7 @@ class Armv7Mmu(Mmu):
         self.cpu.dsb_nsh()
         self.cpu.write_ttbcr(u32(0))  # short descriptors, TTBR0 for all addresses
         self.cpu.write_dacr(u32(CLIENT))
-        self.cpu.write_contextidr(u32(0))
+        self.cpu.write_contextidr(asid)
         self.use(table)
         self.cpu.write_sctlr(
             self.cpu.read_sctlr()
@@ -137,11 +131,11 @@ class Armv7Mmu(Mmu):
 
         See the module's text on address spaces.
         """
-        asid = (self.info.asid + 1) % ASIDS
-        self.info.asid = asid
+        kept = self.spaces.enter(table)
+        asid = u32(self.spaces.info.current)
         self.use(from_linear(address_of(self.bridge)))
-        if asid == 0:
-            self.cpu.tlbiall()
+        if not kept:
+            self.cpu.tlbiasid(asid)
             self.cpu.bpiall()
             self.cpu.dsb_nsh()
         self.cpu.write_contextidr(asid)
@@ -175,6 +169,9 @@ class Armv7Mmu(Mmu):
         predictor are done before anything goes on (DDI 0487, G5.9.1, K11.5.3).
         """
         self.cpu.dsb_ishst()
+        if not self.spaces.is_current(table):
+            self.spaces.forget(table)
+            return
         self.cpu.tlbimvaais(address)
         self.cpu.bpiallis()
         self.cpu.dsb_ish()
@@ -190,6 +187,9 @@ class Armv7Mmu(Mmu):
         Of many pages, all that the TLB holds goes at once.
         """
         self.cpu.dsb_ishst()
+        if not self.spaces.is_current(table):
+            self.spaces.forget(table)
+            return
         if last - start < self.by_page:
             address = start
             while True:
@@ -205,4 +205,8 @@ class Armv7Mmu(Mmu):
 
     @kernel
     def forget(self, table: PhysicalAddress) -> None:
-        """Nothing: the ASID that ``table`` had is not used again before all is invalidated."""
+        """Forget whatever was remembered under the root ``table``, which is not current.
+
+        When its ASID is lent again, what is cached under it is invalidated.
+        """
+        self.spaces.forget(table)

@@ -52,9 +52,10 @@ class LeftSpaces:
         """Each of them."""
         return list(self._by_asid.values())
 
-    def holds(self, asid: int) -> bool:
-        """Whether anything may be cached under an ASID since it was left."""
-        return asid in self._by_asid
+    def cached(self, asid: int) -> LiveTables[Any] | None:
+        """What may be cached under an ASID since it was left."""
+        left = self._by_asid.get(asid)
+        return None if left is None else left.tables
 
     def leave(self, tables: LiveTables[Any]) -> None:
         """Another address space becomes current."""

@@ -189,12 +189,12 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         self._require_no_global_leaf()
         after = self._space(before.regime.access_flag)
         if asid != before.asid or _includes(before, after):
-            if not self._left.holds(before.asid):  # else all of this one was of that, too
+            if self._left.cached(before.asid) is None:  # else all of this one was of that, too
                 self._left.leave(before)
             if asid == before.asid:
                 self._predicted[asid] = before.root
             else:
-                self._left.enter(root, asid)
+                self._enter_asid(after)
         elif _includes(after, before):
             self._left.enter(root, asid)
             if self._predicted.get(asid, root) != root:
@@ -213,6 +213,12 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         self._tables = after
         self._ram.forget()
 
+    def _enter_asid(self, after: LiveTables[ShortRegime]) -> None:
+        """The same root under another ASID; what is cached there may be more of the same form."""
+        cached = self._left.cached(after.asid)
+        if cached is None or not _includes(cached, after):
+            self._left.enter(after.root, after.asid)
+
     # Translation --------------------------------------------------------------------------
 
     def translate(
@@ -222,7 +228,7 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         tables = self._tables
         if (
             tables is not None
-            and self._left.holds(tables.asid)
+            and self._left.cached(tables.asid) is not None
             and not self._program.start <= address < self._program.end
         ):
             raise ModelViolation(
