@@ -14,6 +14,7 @@ from kernmem.inspect import (
     read_free_list,
     read_heap,
     read_pagetable,
+    read_regions,
     show_registries,
     show_registry,
 )
@@ -207,6 +208,35 @@ def test_free_list(machine: Machine) -> None:
     used_pages = int(info.page_quantity - info.free_pages_count)
     assert f"{used_pages} used, {len(found.pages)} free" in str(found)
     assert page_map(machine, width=8, rows=8).count("\n") == 8
+
+
+def test_a_map_with_holes() -> None:
+    """Each region begins a row of its own."""
+    machine = kernmem.boot("riscv-virt")
+    regions = read_regions(machine)
+    assert len(regions) == 3
+    assert [region.end for region in regions] == [0x8020_0000, 0x87E0_0000, 0x8800_0000]
+    rows = [line.split() for line in page_map(machine, width=16, rows=16).splitlines()[1:]]
+    starts = [int(row[0], 16) for row in rows]
+    assert {region.start for region in regions} <= set(starts)
+    assert starts == sorted(starts)
+    assert all(any(each.start <= start < each.end for each in regions) for start in starts)
+    assert rows[0][1][0] == "+", "tables and the first pages of the heap"
+    assert {mark for row in rows[1:] for mark in row[1]} == {"."}
+
+
+def test_a_damaged_record_of_a_region(machine: Machine) -> None:
+    """It is reported, and what it says is not believed."""
+    record = int(machine.page_regions.lowest)
+    end = int(machine.physical_mem_info.physical_heap_end)
+    machine.write_physical(record, record.to_bytes(8, "little"))
+    found = read_free_list(machine)
+    assert len(found.pages) == machine.physical_mem_info.free_pages_count
+    assert found.problems == (f"the list of regions leads to {record:#x}, from below {end:#x}",)
+    machine.write_physical(record + 16, (end + PAGE).to_bytes(8, "little"))
+    assert read_regions(machine) == ()
+    assert f"the region at {record:#x} is from" in read_free_list(machine).problems[0]
+    assert f"to {end + PAGE:#x}, fresh from" in page_map(machine)
 
 
 def test_a_cycle_in_the_free_list(machine: Machine) -> None:

@@ -18,6 +18,7 @@ LOG = """\
 kernmem self-test
 physical: {pages} pages of {length} bytes
   allocated, freed, exhausted, counted: ok
+  runs aligned, kept below a limit, given back: ok
 MMU on, in the linear space
 page tables:
   two spaces map two pages crosswise: ok
@@ -83,6 +84,26 @@ def one_page_past_the_end(kernel: Any) -> None:
 def first_in_first_out(kernel: Any) -> None:
     """A freed page goes nowhere: it is never handed out again."""
     kernel.physical.free_physical_page = nothing
+
+
+def alignment_ignored(kernel: Any) -> None:
+    """Runs begin anywhere."""
+    find_run = kernel.physical.regions.find_run
+
+    def broken(region: Any, length: Any, alignment: Any, limit: Any) -> Any:
+        return find_run(region, length, type(alignment)(kernel.physical.page_length), limit)
+
+    kernel.physical.regions.find_run = broken
+
+
+def limit_ignored(kernel: Any) -> None:
+    """Runs end anywhere."""
+    find_run = kernel.physical.regions.find_run
+
+    def broken(region: Any, length: Any, alignment: Any, limit: Any) -> Any:
+        return find_run(region, length, alignment, type(limit)(0))
+
+    kernel.physical.regions.find_run = broken
 
 
 def no_publish(kernel: Any) -> None:
@@ -158,6 +179,8 @@ def length_tree_not_rekeyed(kernel: Any) -> None:
 BROKEN: list[tuple[Callable[[Any], None], type[Exception], str]] = [
     (one_page_past_the_end, KernmemError, ""),
     (first_in_first_out, KernelPanic, "was freed last"),
+    (alignment_ignored, KernelPanic, "is not aligned"),
+    (limit_ignored, KernelPanic, "found below the limit"),
     (no_publish, ModelViolation, ""),
     (no_retire, ModelViolation, ""),
     (no_switch, KernelPanic, ""),

@@ -243,6 +243,18 @@ def test_second_free_is_found_whatever_the_free_page_holds() -> None:
         machine.free_physical_page(page)
 
 
+def test_a_list_that_leads_out_of_the_heap_panics() -> None:
+    machine = flat(8)
+    machine.init_physical_memory_manager()
+    pages = [machine.alloc_physical_page() for _ in range(2)]
+    for page in pages:
+        machine.free_physical_page(page)
+    machine.write_physical(pages[1], (0x6_0000).to_bytes(8, "little"))
+    machine.alloc_physical_page()
+    with pytest.raises(KernelPanic, match="the list of free pages leads to 0x60000, which is outs"):
+        machine.alloc_physical_page()
+
+
 NOT_ADDRESSABLE = "physical memory is not addressable here: the MMU must be off or the linear "
 
 

@@ -5,7 +5,7 @@ reads: damage is reported with its address, and never followed.
 """
 
 from kernmem.inspect.heap import Element, Heap, draw_gap_tree, heap_map, read_heap
-from kernmem.inspect.pages import FreeList, page_map, read_free_list
+from kernmem.inspect.pages import FreeList, PageRegion, page_map, read_free_list, read_regions
 from kernmem.inspect.pagetables import MappedRange, Pagetable, read_pagetable
 from kernmem.inspect.show import show_registries, show_registry
 
@@ -22,8 +22,10 @@ __all__ = [
     "read_heap",
     # physical pages
     "FreeList",
+    "PageRegion",
     "page_map",
     "read_free_list",
+    "read_regions",
     # registries
     "show_registries",
     "show_registry",

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from kernmem.machine.port import Machine
 
-MOST_REGIONS = 1000  # more means that their list is damaged
-
 
 @dataclass(frozen=True)
 class PageRegion:
@@ -52,28 +50,40 @@ class FreeList:
 
 
 def read_regions(machine: Machine) -> tuple[PageRegion, ...]:
-    """The regions of the physical heap, ascending, from their records in physical memory."""
+    """The regions of the physical heap, ascending, as far as their records can be believed."""
+    return tuple(_read_regions(machine)[0])
+
+
+def _read_regions(machine: Machine) -> tuple[list[PageRegion], list[str]]:
+    """Follow the records of the regions in physical memory; what is damaged."""
     pointer = machine.hardware.target.pointer_bytes
+    heap_end = int(machine.physical_mem_info.physical_heap_end)
     regions: list[PageRegion] = []
-    record = int(machine.page_regions.lowest or 0)
-    while record and len(regions) < MOST_REGIONS:
+    record, below = int(machine.page_regions.lowest or 0), 0
+    while record:
+        if not below <= record < heap_end:
+            return regions, [f"the list of regions leads to {record:#x}, from below {below:#x}"]
         data = machine.read_physical(record, 4 * pointer)
-        record, start, end, fresh = (
+        following, start, end, fresh = (
             int.from_bytes(data[at : at + pointer], "little")
             for at in range(0, 4 * pointer, pointer)
         )
+        if not record < start <= fresh <= end <= heap_end:
+            return regions, [
+                f"the region at {record:#x} is from {start:#x} to {end:#x}, fresh from {fresh:#x}"
+            ]
         regions.append(PageRegion(start, end, fresh))
-    return tuple(regions)
+        record, below = following, end
+    return regions, []
 
 
 def read_free_list(machine: Machine) -> FreeList:
     """Follow the markers in the free pages, in physical memory."""
     info = machine.physical_mem_info
-    regions = read_regions(machine)
+    regions, problems = _read_regions(machine)
     length, count = int(info.page_length), int(info.free_pages_count)
     pointer = machine.hardware.target.pointer_bytes
     pages: dict[int, None] = {}
-    problems: list[str] = []
     page, before = int(info.free_pages_list or 0), 0
     while page:
         region = next((each for each in regions if each.start <= page < each.end), None)

@@ -26,6 +26,7 @@ from kernmem.memory.profile import Profile
 from kernmem.memory.virtual import PagetableStatus
 
 SEGMENT_PAGES = 5
+RUN_PAGES = 4
 PATTERN = 0x6B65_726E_6D65_6D00
 
 
@@ -83,6 +84,9 @@ class SelfTest(Component):
         self._exhaust()
         assert info.free_pages_count == info.page_quantity, f"{info.free_pages_count} free"
         self.print("  allocated, freed, exhausted, counted: ok")
+        self._test_runs()
+        assert info.free_pages_count == info.page_quantity, f"{info.free_pages_count} free"
+        self.print("  runs aligned, kept below a limit, given back: ok")
 
     @kernel
     def _page(self) -> PhysicalAddress:
@@ -106,6 +110,23 @@ class SelfTest(Component):
             page = chain
             chain = PhysicalAddress(self.array_at(usize, linear(page))[0])
             self.physical.free_physical_page(page)
+
+    @kernel
+    def _test_runs(self) -> None:
+        """Runs lie where they must, or there are none."""
+        info = self.physical.info
+        length = usize(RUN_PAGES) * info.page_length
+        run = self.physical.alloc_physical_pages(usize(RUN_PAGES), length, PhysicalAddress(0))
+        assert run is not None, f"no {RUN_PAGES} pages side by side"
+        assert run % length == 0, f"{run} is not aligned"
+        start = info.physical_heap_start
+        low = self.physical.alloc_physical_pages(usize(1), usize(0), start + info.page_length)
+        assert run == start or low == start, f"{start} is free, but not found below a limit"
+        none = self.physical.alloc_physical_pages(usize(1), usize(0), start + info.page_length)
+        assert none is None, f"{start} is in use, but another page was found below the limit"
+        if low is not None:
+            self.physical.free_physical_page(low)
+        self.physical.free_physical_pages(run, usize(RUN_PAGES))
 
     @kernel
     def _test_linear_space(self) -> None:
@@ -134,11 +155,14 @@ class SelfTest(Component):
             for word in span(usize(0), usize(8)):
                 words[word] = u64(PATTERN) + u64(number * 8 + word)
         found = usize(0)
-        info = self.physical.info
         self.linear_space.enter_linear_space()
-        for index in span(usize(0), info.page_quantity):
-            page = info.physical_heap_start + index * info.page_length
-            found += self._pattern_words(linear(page))
+        region = self.physical.regions.list.lowest
+        while region is not None:
+            page = region.start
+            while page < region.end:
+                found += self._pattern_words(linear(page))
+                page += self.physical.page_length
+            region = region.next
         self.linear_space.leave_linear_space()
         assert found == SEGMENT_PAGES * 8, f"found {found} words of the pattern"
         self.print(f"kernel segment: {SEGMENT_PAGES} pages written, found in physical memory: ok")
