@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,22 @@ from machines import MAKERS
 
 from kernmem.hardware import find
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
-from kernmem.language import Component, Image, PhysicalAddress, api, usize
+from kernmem.language import (
+    Component,
+    Image,
+    ModelViolation,
+    PageFault,
+    PhysicalAddress,
+    api,
+    usize,
+)
+from kernmem.machine.model import Model
 from kernmem.machine.port import Machine
 from kernmem.memory.address_spaces import NO_IDENTIFIER, SPACES
 from kernmem.memory.architecture import Hardware
+from kernmem.memory.manager import MemoryManager
+from kernmem.memory.profile import tuned
+from kernmem.memory.virtual import PagetableStatus
 
 
 class Lender(Component):
@@ -137,3 +150,53 @@ def test_no_identifier_is_of_two_tables(count: int, steps: list[tuple[bool, int]
             assert machine.identifier(current) == next(
                 (key for key, value in cached.items() if value == current), NO_IDENTIFIER
             )
+
+
+# In the memory manager -------------------------------------------------------------------------
+
+WITH_IDENTIFIERS = ["lab", "virt", "pc", "pc-la57", "riscv-virt", "riscv-virt-sv48"]
+
+
+def manager_of(hardware: str) -> Model:
+    """A booted model, in its linear space."""
+    model = Model(find(hardware), lambda image, parts: MemoryManager(image, parts, tuned()))
+    model.init_memory()
+    model.enter_linear_space()
+    return model
+
+
+def spaces_come_and_go(model: Model) -> None:
+    """Each deleted table's pages become the next one's, which maps the same address elsewhere."""
+    manager: Any = model.kernel
+    kernel_space = model.virtual_mem_info.current_pagetable
+    address = int(manager.kernel_segment.segment_start)
+    pages = [model.alloc_physical_page() for _ in range(2)]
+    roots = set()
+    for number in range(2 * SPACES):
+        page = pages[number % 2]
+        model.write_physical(page, number.to_bytes(8, "little"))
+        table = model.create_pagetable()
+        roots.add(table)
+        assert manager.kernel_segment.map_kernel(table) == PagetableStatus.OK
+        assert model.pagetable_map(table, address, page) == PagetableStatus.OK
+        model.switch_pagetable(table)
+        assert model.load(address) == number
+        model.switch_pagetable(kernel_space)
+        model.delete_pagetable(table)
+    assert len(roots) < 2 * SPACES, "no root was used again"
+
+
+@pytest.mark.parametrize("hardware", WITH_IDENTIFIERS)
+def test_a_root_that_is_used_again_is_another_space(hardware: str) -> None:
+    """What was cached under it is not: the model would refuse the load."""
+    spaces_come_and_go(manager_of(hardware))
+
+
+@pytest.mark.parametrize("hardware", ["lab", "virt", "pc", "pc-la57"])
+def test_that_it_is_forgotten_matters(hardware: str) -> None:
+    """Without that, the old space comes back; RISC-V's fence after a mapping drops it anyway."""
+    model = manager_of(hardware)
+    manager: Any = model.kernel
+    manager.virtual.mmu.forget = lambda table: None
+    with pytest.raises((ModelViolation, PageFault, AssertionError)):
+        spaces_come_and_go(model)
