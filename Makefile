@@ -1,6 +1,7 @@
 # Two commands do all the set-up on a machine with Python 3.11 or later and make:
 #   make boot   build the kernel for a Raspberry Pi 3 and boot it on an emulated CPU
 #   make test   every check that a change must pass
+#   make bench  the heaps and every malloc that is installed, side by side
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,6 +21,9 @@ lint: .venv/installed-dev
 
 types: .venv/installed-dev
 	$(BIN)/mypy
+
+bench: .venv/installed
+	@$(BIN)/kernmem compare tests/data/traces/*.npz zephyr robson
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -112,7 +112,7 @@ def compare_command(
 
             def told(text: str) -> None:
                 nonlocal done
-                progress(done)
+                progress(done, text)
                 done += 1
 
             found = compare(opened, chosen, repetitions=repetitions, check=check, told=told)

@@ -85,11 +85,11 @@ def heap_options(command: F) -> F:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr, if that is a terminal; gives what moves it."""
+def progress_bar(title: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar on stderr, if that is a terminal; gives what moves it, ``move(done, new_title)``."""
     screen = console(stderr=True)
-    columns = (TextColumn(title), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
     with bar:
         task = bar.add_task(title, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, new="": bar.update(task, completed=done, description=new or title)

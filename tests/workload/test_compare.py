@@ -84,9 +84,21 @@ def test_pages_are_those_of_the_heap_and_of_the_tables() -> None:
     assert physical_pages(tuned(), trace) == heap_pages + tables
 
 
+def test_a_trace_that_is_too_large_for_the_board_has_no_pages() -> None:
+    builder = TraceBuilder()
+    builder.allocate(0)
+    assert physical_pages(tuned(), builder.build("small", "")) is not None
+    builder.allocate(256 << 20)
+    assert physical_pages(tuned(), builder.build("large", "")) is None
+
+
 def test_a_worse_placement_takes_more_pages() -> None:
     trace = generate("zephyr")
-    assert physical_pages(tuned(), trace) < physical_pages(tuned(Placement.LARGEST), trace)
+    best, largest = (
+        physical_pages(tuned(each), trace) for each in (Placement.BEST, Placement.LARGEST)
+    )
+    assert best is not None and largest is not None
+    assert best < largest
 
 
 def test_results_survive_a_file(tmp_path: Path) -> None:
