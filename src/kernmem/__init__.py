@@ -18,7 +18,7 @@ from kernmem.language import (
     address_of,
 )
 from kernmem.memory.architecture import Mapping
-from kernmem.memory.virtual import PagetableStatus
+from kernmem.memory.pagetable import PagetableStatus
 from kernmem.system import boot
 
 __all__ = [

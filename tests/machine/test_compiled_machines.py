@@ -15,8 +15,8 @@ from kernmem.machine.host import HostMachine
 from kernmem.machine.unicorn import UnicornMachine
 from kernmem.memory.architecture import Hardware
 from kernmem.memory.manager import MemoryManager
+from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.profile import tuned
-from kernmem.memory.virtual import PagetableStatus
 
 KINDS = {"unicorn": UnicornMachine, "host": HostMachine}
 Compiled = UnicornMachine | HostMachine

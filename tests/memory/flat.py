@@ -27,6 +27,7 @@ from kernmem.language import (
 )
 from kernmem.machine.model import Model
 from kernmem.memory.architecture import (
+    ALL_MAPPINGS,
     Board,
     EntryFormat,
     Hardware,
@@ -87,7 +88,7 @@ class FlatMmu(SimulatedMmu):
 class FlatFormat(EntryFormat):
     """Three levels of 32 entries: pages of 256 bytes, blocks of 8 KiB and 256 KiB.
 
-    Bit 0: valid; bit 1: a leaf; bits 2 to 5: how it maps; from bit 8: the address.
+    Bit 0: valid; bit 1: a leaf; from bit 8: the address; above it: how it maps.
     """
 
     def __init__(self, image: Image) -> None:
@@ -97,8 +98,10 @@ class FlatFormat(EntryFormat):
         self.levels = 3
         self.index_bits = 5
         self.address_bits = ADDRESS_BITS
-        self.physical_bits = 30
+        self.physical_bits = 30 if self.entry_length == 8 else 24
         self.block_levels = 2
+        self.mappings = ALL_MAPPINGS
+        self.break_mask = int(Mapping.DEVICE | Mapping.UNCACHED) << self.physical_bits
 
     @kernel
     def is_valid(self, entry: usize) -> bool:
@@ -111,7 +114,11 @@ class FlatFormat(EntryFormat):
     @kernel
     def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
         assert physical % (1 << int(self.shift(level))) == 0, "a leaf must be aligned"
-        return usize(physical) | usize(int(mapping)) << 2 | 3
+        return (
+            usize(physical)
+            | usize(int(mapping)) << self.physical_bits
+            | (2 if mapping & 128 else 3)
+        )
 
     @kernel
     def table(self, physical: PhysicalAddress) -> usize:
@@ -119,7 +126,7 @@ class FlatFormat(EntryFormat):
 
     @kernel
     def frame(self, entry: usize, level: u32) -> PhysicalAddress:
-        return PhysicalAddress(entry >> 8 << 8)
+        return PhysicalAddress(entry % (1 << self.physical_bits) >> 8 << 8)
 
     @kernel
     def next_table(self, entry: usize) -> PhysicalAddress:
@@ -127,7 +134,7 @@ class FlatFormat(EntryFormat):
 
     @kernel
     def mapping(self, entry: usize, level: u32) -> Mapping:
-        return Mapping(int(entry) >> 2 & 15)
+        return Mapping(int(entry) >> self.physical_bits)
 
 
 class RecordedMmu(Mmu):

@@ -12,7 +12,7 @@ from machines import free_list, leaves_of, state, take_all_pages
 from kernmem.language import KernelPanic, PageFault
 from kernmem.machine.port import Machine
 from kernmem.memory.architecture import Mapping, Region
-from kernmem.memory.virtual import PagetableStatus
+from kernmem.memory.pagetable import PagetableStatus
 
 OK = PagetableStatus.OK
 WITH_MMU = ("model", "unicorn")  # the flat machine has none, the host maps all RAM for itself

@@ -11,7 +11,7 @@ from machines import free_list, leaves_of, state, take_all_pages
 from kernmem.language import KernelPanic
 from kernmem.machine.port import Machine
 from kernmem.memory.architecture import Mapping, Region
-from kernmem.memory.virtual import PagetableStatus
+from kernmem.memory.pagetable import PagetableStatus
 
 OK = PagetableStatus.OK
 

@@ -22,8 +22,8 @@ from kernmem.language import (
 )
 from kernmem.memory.architecture import Hardware
 from kernmem.memory.manager import MemoryManager
+from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.profile import Profile
-from kernmem.memory.virtual import PagetableStatus
 
 SEGMENT_PAGES = 5
 RUN_PAGES = 4

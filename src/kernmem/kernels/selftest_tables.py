@@ -15,7 +15,7 @@ from kernmem.language import (
 )
 from kernmem.memory.architecture import Fault, Hardware, Mapping
 from kernmem.memory.manager import MemoryManager
-from kernmem.memory.virtual import PagetableStatus
+from kernmem.memory.pagetable import PagetableStatus
 
 ONE = 0x1111_1111_1111_1111
 TWO = 0x2222_2222_2222_2222

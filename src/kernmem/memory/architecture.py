@@ -34,14 +34,21 @@ from kernmem.memory.ranges import MemoryRanges
 class Mapping(IntFlag):
     """How a page is mapped.  One access kind, and what it adds to the default.
 
-    By default a page is normal memory that may be executed.
+    By default a page is normal memory that may be executed, and belongs to one address space.
     """
 
     KERNEL = 0  # the kernel reads and writes; user code has no access
     USER_READ_ONLY = 1  # kernel and user read; nobody writes
     USER_READ_WRITE = 2  # kernel and user read and write
     NO_EXECUTE = 4  # nobody executes
-    DEVICE = 8  # device memory: not cached, not reordered
+    DEVICE = 8  # device memory: not cached, not reordered; nobody executes
+    READ_ONLY = 16  # nobody writes, the kernel neither
+    GLOBAL = 32  # the same in every table, so that a switch need not forget it
+    UNCACHED = 64  # normal memory, not cached: what a device that does not snoop shares
+    NO_ACCESS = 128  # nobody may do anything: a guard page; the frame is remembered
+
+
+ALL_MAPPINGS = Mapping(0xFF)
 
 
 @enumeration("fault_t")
@@ -72,6 +79,7 @@ class EntryFormat(Component):
         physical_bits: width of a physical address that an entry can hold.
         block_levels: the highest level whose entries may be blocks (0: pages only).
         mappings: the flags that :meth:`leaf` can express.
+        break_mask: the bits by which :meth:`must_break` judges.
     """
 
     page_bits: int
@@ -84,6 +92,7 @@ class EntryFormat(Component):
     physical_bits: int
     block_levels: int
     mappings: Mapping
+    break_mask: int = 0
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
@@ -162,12 +171,20 @@ class EntryFormat(Component):
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
-        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        """Whether an ``entry`` of ``level`` that is not 0 is a page or block, not a table.
+
+        So is one that :meth:`leaf` made without access.
+        """
         raise NotImplementedError
 
     @kernel
+    def is_table(self, entry: usize, level: u32) -> bool:
+        """Whether ``entry`` leads to a table."""
+        return self.is_valid(entry) and not self.is_leaf(entry, level)
+
+    @kernel
     def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
-        """The entry that maps a page (level 0) or a block at ``physical``."""
+        """The entry that maps a page (level 0) or a block at ``physical``; never 0."""
         raise NotImplementedError
 
     @kernel
@@ -184,6 +201,15 @@ class EntryFormat(Component):
     def next_table(self, entry: usize) -> PhysicalAddress:
         """The physical address of the table that a table entry leads to."""
         raise NotImplementedError
+
+    @kernel
+    def must_break(self, old: usize, new: usize, level: u32) -> bool:
+        """Whether a valid leaf must not become another at once.
+
+        It must be invalid in between, and retired, or both may be cached, with what follows from
+        that: two memory types for one page, or two translations for one address.
+        """
+        return (old ^ new) & self.break_mask != 0
 
     @kernel
     def mapping(self, entry: usize, level: u32) -> Mapping:

@@ -21,8 +21,9 @@ from kernmem.language import (
 )
 from kernmem.memory.architecture import Mapping, MemoryMap
 from kernmem.memory.linear_space import LinearSpace
+from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.physical import PhysicalMemory
-from kernmem.memory.virtual import PagetableStatus, VirtualMemory
+from kernmem.memory.virtual import VirtualMemory
 
 
 @struct("kernel_segment_info_t")

@@ -19,7 +19,8 @@ from kernmem.language import (
     usize,
 )
 from kernmem.memory.architecture import Mapping, MemoryMap
-from kernmem.memory.virtual import PagetableStatus, VirtualMemory
+from kernmem.memory.pagetable import PagetableStatus
+from kernmem.memory.virtual import VirtualMemory
 
 
 @struct("linear_space_info_t")
@@ -102,6 +103,7 @@ class LinearSpace(Component):
         if self.info.depth == 0:
             table = self._pagetable()
             self.info.previous_pagetable = current
+            self.virtual.set_awaited_pagetable(current)
             if current != table:
                 self.virtual.switch_pagetable(table)
         self.info.depth += 1
@@ -117,6 +119,7 @@ class LinearSpace(Component):
             if previous is None:
                 panic("leave_linear_space: no space was noted by enter_linear_space")
             self.info.previous_pagetable = None
+            self.virtual.set_awaited_pagetable(None)
             if previous != self._pagetable():
                 self.virtual.switch_pagetable(previous)
 
@@ -125,6 +128,7 @@ class LinearSpace(Component):
         """Forget every enter: the kernel went to another space without a leave."""
         self.info.depth = usize(0)
         self.info.previous_pagetable = None
+        self.virtual.set_awaited_pagetable(None)
 
     @kernel
     def _pagetable(self) -> PhysicalAddress:

@@ -8,9 +8,11 @@ from kernmem.memory.heap_check import HeapCheck
 from kernmem.memory.kernel_heap import KernelHeap
 from kernmem.memory.kernel_segment import KernelSegment
 from kernmem.memory.linear_space import LinearSpace
+from kernmem.memory.mappings import Mappings
+from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.physical import PhysicalMemory
 from kernmem.memory.profile import Profile
-from kernmem.memory.virtual import PagetableStatus, VirtualMemory
+from kernmem.memory.virtual import VirtualMemory
 
 
 class MemoryManager(Component):
@@ -23,6 +25,7 @@ class MemoryManager(Component):
         memory_map = hardware.memory_map
         self.physical = PhysicalMemory(image, memory_map, hardware.format.page_length)
         self.virtual = VirtualMemory(image, hardware.format, hardware.mmu, self.physical)
+        self.mappings = Mappings(image, hardware.format, self.physical, self.virtual.tables)
         self.linear_space = LinearSpace(image, self.virtual, memory_map)
         self.kernel_segment = KernelSegment(
             image, self.physical, self.virtual, self.linear_space, memory_map

@@ -1,55 +1,35 @@
 """Virtual: creating, changing and using page tables.
 
-The walk is written once, over the entry format of the hardware.  Level 0 maps pages; a higher
-level maps blocks, where they fit, or leads to the tables of the level below.
-
 The functions read and write tables at their physical addresses, so they share the contract of
 the Physical module: the MMU is off, or the linear space is current.
+
+**What a change costs the others.**  A call does all the barriers and invalidations that its change
+needs, on this processor, and on Arm on all processors of the inner shareable domain.  The caller
+owes: a lock around calls for one root, as two calls must not work on one tree at a time; on x86-64
+and RISC-V, with other processors running under the root, an interrupt that makes each of them
+invalidate the range before its memory is used again; after a change of the memory type, the cache
+maintenance that the new one needs.
 """
 
 from __future__ import annotations
-
-from enum import IntEnum
 
 from kernmem.language import (
     Component,
     Image,
     PhysicalAddress,
-    Struct,
     VirtualAddress,
     api,
-    enumeration,
     from_linear,
     kernel,
-    linear,
     panic,
-    span,
-    struct,
     u32,
     usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping, Mmu
+from kernmem.memory.leaves import Leaves
+from kernmem.memory.pagetable import PagetableStatus, VirtualMemInfo
 from kernmem.memory.physical import PhysicalMemory
-
-
-@enumeration("pagetable_status_t")
-class PagetableStatus(IntEnum):
-    """What became of a change to a page table.  All but OK leave it as it was."""
-
-    OK = 0
-    OUT_OF_MEMORY = 1
-    MISALIGNED = 2
-    ALREADY_MAPPED = 3
-    NOT_MAPPED = 4
-    NOT_TRANSLATABLE = 5
-
-
-@struct("virtual_mem_info_t")
-class VirtualMemInfo(Struct):
-    """What the MMU translates by."""
-
-    current_pagetable: PhysicalAddress | None  # None: the MMU is off
-    linear_pagetable: PhysicalAddress | None  # the table of the linear space, once there is one
+from kernmem.memory.tables import Tables, Walk
 
 
 class VirtualMemory(Component):
@@ -64,38 +44,35 @@ class VirtualMemory(Component):
         self.entries = entries
         self.mmu = mmu
         self.physical = physical
+        self.tables = Tables(image, entries, mmu, physical)
         self.page_length = entries.page_length
-        self.root_pages = entries.root_pages
         self.root_level = entries.levels - 1
-        self.block_levels = entries.block_levels
         self.last_physical = (1 << entries.physical_bits) - 1
+        self.mappings = entries.mappings
         self.info = self.static(VirtualMemInfo, "virtual_mem_info")
+        self.leaves = Leaves(image, entries, mmu, physical, self.tables, self.info)
 
     # Page tables ----------------------------------------------------------------------------
 
     @api
     def create_pagetable(self) -> PhysicalAddress | None:
         """Make a page table that maps nothing; None when no pages for its root are left."""
-        length = usize(self.root_pages * self.page_length)
-        if self.root_pages == 1:
-            root = self.physical.alloc_physical_page()
-        else:
-            root = self.physical.alloc_physical_pages(
-                usize(self.root_pages), length, PhysicalAddress(0)
-            )
-        if root is not None:
-            self.zero(linear(root), length)
-        return root
+        return self.tables.new_root()
 
     @api
     def delete_pagetable(self, pagetable: PhysicalAddress) -> None:
         """Give back every table under ``pagetable`` and itself, and no page that they map.
 
-        Panics if it is current.  O(tables x entries).
+        Panics if it is in use: current, the linear space's, or what leave_linear_space goes back
+        to.  O(tables x entries).
         """
         self.physical.require_addressable()
-        if self.info.current_pagetable == pagetable:
+        info = self.info
+        if info.current_pagetable == pagetable or info.awaited_pagetable == pagetable:
             panic(f"delete_pagetable: {pagetable} is current; switch_pagetable to another first")
+        if info.linear_pagetable == pagetable:
+            panic(f"delete_pagetable: {pagetable} is the linear space's, which is always needed")
+        self.mmu.forget(pagetable)
         # Always down the last table entry that is left, until nothing but the root remains: pages
         # go back in the opposite order to that in which ascending addresses took them.
         while True:
@@ -104,7 +81,7 @@ class VirtualMemory(Component):
             place = usize(0)
             level = u32(self.root_level)
             while level > 0:
-                end = self._tables_end(table, level)
+                end = self.tables.last_table_end(table, level)
                 if end == 0:
                     break
                 parent = table
@@ -115,22 +92,9 @@ class VirtualMemory(Component):
                 break
             self.entries.write(parent, place, usize(0))
             self.physical.free_physical_page(table)
-        self.mmu.forget(pagetable)
-        if self.root_pages == 1:
-            self.physical.free_physical_page(pagetable)
-        else:
-            self.physical.free_physical_pages(pagetable, usize(self.root_pages))
+        self.tables.free_root(pagetable)
 
-    @kernel
-    def _tables_end(self, table: PhysicalAddress, level: u32) -> usize:
-        """The index after the last entry of ``table`` that leads to a table; 0 if none does."""
-        end = self.entries.table_length(level)
-        while end > 0:
-            entry = self.entries.read(table, end - 1)
-            if self.entries.is_valid(entry) and not self.entries.is_leaf(entry, level):
-                break
-            end -= 1
-        return end
+    # Mapping --------------------------------------------------------------------------------
 
     @api
     def pagetable_map(
@@ -140,19 +104,9 @@ class VirtualMemory(Component):
         physical: PhysicalAddress,
         mapping: Mapping = Mapping.KERNEL,
     ) -> PagetableStatus:
-        """Translate the page at ``virtual`` to the page at ``physical``.  O(levels).
-
-        The new translation is visible when the call returns; no other is disturbed.
-        """
-        self.physical.require_addressable()
-        if virtual % self.page_length != 0 or physical % self.page_length != 0:
-            return PagetableStatus.MISALIGNED
-        last = virtual + (self.page_length - 1)
-        if not self.entries.translates(virtual, last) or physical > self.last_physical:
-            return PagetableStatus.NOT_TRANSLATABLE
-        status = self._map_leaf(pagetable, virtual, physical, mapping, u32(0))
-        self.mmu.publish_range(pagetable, virtual, last)
-        return status
+        """Translate the page at ``virtual`` to the page at ``physical``.  O(levels)."""
+        length = usize(self.page_length)
+        return self.pagetable_map_range(pagetable, virtual, physical, length, mapping)
 
     @api
     def pagetable_map_linear(
@@ -162,69 +116,126 @@ class VirtualMemory(Component):
         end: VirtualAddress,
         mapping: Mapping = Mapping.KERNEL,
     ) -> PagetableStatus:
-        """Translate every address from ``start`` up to but not including ``end`` to itself.
+        """Translate every address from ``start`` up to but not including ``end`` to itself."""
+        if end < start:
+            return PagetableStatus.WRAPPING_RANGE
+        return self.pagetable_map_range(pagetable, start, from_linear(start), end - start, mapping)
 
-        Uses the largest blocks that fit.  If a part cannot be mapped, nothing is.
+    @api
+    def pagetable_map_range(
+        self,
+        pagetable: PhysicalAddress,
+        virtual: VirtualAddress,
+        physical: PhysicalAddress,
+        length: usize,
+        mapping: Mapping = Mapping.KERNEL,
+    ) -> PagetableStatus:
+        """Translate ``length`` bytes from ``virtual`` on to those from ``physical`` on.
+
+        Uses the largest blocks that fit.  All is checked before anything is changed, so a failure
+        has changed nothing, and no other processor has seen half a range.  The new translations
+        are visible when the call returns; nothing is invalidated, as nothing was valid.
         """
         self.physical.require_addressable()
-        if start % self.page_length != 0 or end % self.page_length != 0:
-            return PagetableStatus.MISALIGNED
-        if start >= end or end - 1 > self.last_physical:
-            return PagetableStatus.NOT_TRANSLATABLE
-        if not self.entries.translates(start, end - 1):
-            return PagetableStatus.NOT_TRANSLATABLE
-        status = PagetableStatus.OK
-        address = start
-        while address < end:
-            level = self._largest_level(address, end)
-            status = self._map_leaf(pagetable, address, from_linear(address), mapping, level)
-            if status != PagetableStatus.OK:
-                break
-            address += usize(1) << self.entries.shift(level)
+        status = self._check_range(virtual, length)
         if status != PagetableStatus.OK:
-            while address > start:
-                address -= self._unmap_leaf(pagetable, address - self.page_length)
-        self.mmu.publish_range(pagetable, start, end - 1)
-        return status
+            return status
+        if physical % self.page_length != 0:
+            return PagetableStatus.MISALIGNED
+        if physical > self.last_physical or length - 1 > self.last_physical - usize(physical):
+            return PagetableStatus.NOT_TRANSLATABLE
+        if not self._is_possible(mapping):
+            return PagetableStatus.BAD_MAPPING
+        last = virtual + (length - 1)
+        with self.local(Walk) as walk:
+            status = self.leaves.check_free(walk, pagetable, virtual, last, physical)
+            if status == PagetableStatus.OK:
+                self.leaves.map_leaves(walk, pagetable, virtual, last, physical, mapping)
+            return status
 
     @kernel
-    def _largest_level(self, start: VirtualAddress, end: VirtualAddress) -> u32:
-        """The highest level with a block that begins at ``start`` and ends by ``end``."""
-        level = u32(self.block_levels)
-        while level > 0:
-            length = usize(1) << self.entries.shift(level)
-            if start % length == 0 and end - start >= length:
-                break
-            level -= 1
-        return level
+    def _check_range(self, virtual: VirtualAddress, length: usize) -> PagetableStatus:
+        """What is wrong with a range, whatever is mapped there."""
+        if length == 0:
+            return PagetableStatus.EMPTY_RANGE
+        if virtual % self.page_length != 0 or length % self.page_length != 0:
+            return PagetableStatus.MISALIGNED
+        if length - 1 > ~usize(0) - usize(virtual):
+            return PagetableStatus.WRAPPING_RANGE
+        if not self.entries.translates(virtual, virtual + (length - 1)):
+            return PagetableStatus.NOT_TRANSLATABLE
+        return PagetableStatus.OK
+
+    @kernel
+    def _is_possible(self, mapping: Mapping) -> bool:
+        """Whether no flag contradicts another, and the hardware has them all."""
+        if mapping | self.mappings != self.mappings:
+            return False
+        if Mapping.USER_READ_WRITE in mapping:
+            return Mapping.USER_READ_ONLY not in mapping and Mapping.READ_ONLY not in mapping
+        return Mapping.DEVICE not in mapping or Mapping.UNCACHED not in mapping
+
+    # Unmapping ------------------------------------------------------------------------------
 
     @api
     def pagetable_unmap(
         self, pagetable: PhysicalAddress, virtual: VirtualAddress
     ) -> PagetableStatus:
-        """Undo the translation of the page at ``virtual``.
+        """Undo the translation of the page at ``virtual``.  O(levels + entries)."""
+        return self.pagetable_unmap_range(pagetable, virtual, usize(self.page_length))
 
-        A block that it is a part of is split first, which takes a page for each level; a table
-        that becomes empty is given back.  No CPU translates by the old entry any more when the
-        call returns.
+    @api
+    def pagetable_unmap_range(
+        self, pagetable: PhysicalAddress, virtual: VirtualAddress, length: usize
+    ) -> PagetableStatus:
+        """Undo the translation of every page in the range; all must be mapped.
+
+        Blocks that are in it only in part are split, which takes a page for each level; tables
+        that become empty are given back.  The caches are told once, at the end: when the call
+        returns, nobody translates by the old entries any more.  Panics if a block to be split
+        holds the table in use.
         """
         self.physical.require_addressable()
-        if virtual % self.page_length != 0:
-            return PagetableStatus.MISALIGNED
-        if not self.entries.translates(virtual, virtual):
-            return PagetableStatus.NOT_TRANSLATABLE
-        level = self._leaf_level(pagetable, virtual)
-        table = self._table_at(pagetable, virtual, level)
-        if not self.entries.is_valid(self.entries.read(table, self.entries.index(virtual, level))):
-            return PagetableStatus.NOT_MAPPED
-        if self.physical.info.free_pages_count < usize(level):
-            return PagetableStatus.OUT_OF_MEMORY
-        while level > 0:
-            self._split(pagetable, table, virtual, level)
-            level -= 1
-            table = self._table_at(pagetable, virtual, level)
-        self._unmap_leaf(pagetable, virtual)
-        return PagetableStatus.OK
+        status = self._check_range(virtual, length)
+        if status != PagetableStatus.OK:
+            return status
+        last = virtual + (length - 1)
+        with self.local(Walk) as walk:
+            status = self.leaves.isolate(walk, pagetable, virtual, last)
+            if status == PagetableStatus.OK:
+                self.leaves.unmap_leaves(walk, pagetable, virtual, last)
+            return status
+
+    # Protecting -----------------------------------------------------------------------------
+
+    @api
+    def pagetable_protect_range(
+        self, pagetable: PhysicalAddress, virtual: VirtualAddress, length: usize, mapping: Mapping
+    ) -> PagetableStatus:
+        """Map every page in the range as ``mapping`` says, to where it is; all must be mapped.
+
+        Blocks that are in it only in part are split.  The caches are told once, at the end.  Where
+        the architecture asks for it, as for another memory type on Arm, a leaf is invalid for a
+        while: the kernel must not stand on it.
+        """
+        self.physical.require_addressable()
+        status = self._check_range(virtual, length)
+        if status != PagetableStatus.OK:
+            return status
+        if not self._is_possible(mapping):
+            return PagetableStatus.BAD_MAPPING
+        last = virtual + (length - 1)
+        with self.local(Walk) as walk:
+            status = self.leaves.isolate(walk, pagetable, virtual, last)
+            if status == PagetableStatus.OK:
+                broken = self.leaves.change_leaves(walk, pagetable, virtual, last, mapping)
+                self.mmu.retire_range(pagetable, virtual, last)
+                if broken:
+                    self.leaves.change_leaves(walk, pagetable, virtual, last, mapping)
+                    self.mmu.publish_range(pagetable, virtual, last)
+            return status
+
+    # Looking up -----------------------------------------------------------------------------
 
     @api
     def pagetable_get_translation(
@@ -237,152 +248,13 @@ class VirtualMemory(Component):
         self.physical.require_addressable()
         if not self.entries.translates(virtual, virtual):
             return None
-        level = self._leaf_level(pagetable, virtual)
-        table = self._table_at(pagetable, virtual, level)
-        entry = self.entries.read(table, self.entries.index(virtual, level))
-        if not self.entries.is_valid(entry):
-            return None
-        offset = virtual % (usize(1) << self.entries.shift(level))
-        physical = self.entries.frame(entry, level) + offset
-        return None if physical == PhysicalAddress(0) else physical
-
-    # The walk -------------------------------------------------------------------------------
-
-    @kernel
-    def _leaf_level(self, pagetable: PhysicalAddress, virtual: VirtualAddress) -> u32:
-        """The level at which a walk for ``virtual`` ends: at a leaf, or at an invalid entry."""
-        table = pagetable
-        level = u32(self.root_level)
-        while level > 0:
-            entry = self.entries.read(table, self.entries.index(virtual, level))
-            if not self.entries.is_valid(entry) or self.entries.is_leaf(entry, level):
-                break
-            table = self.entries.next_table(entry)
-            level -= 1
-        return level
-
-    @kernel
-    def _table_at(
-        self, pagetable: PhysicalAddress, virtual: VirtualAddress, level: u32
-    ) -> PhysicalAddress:
-        """The table of ``level`` on the walk for ``virtual``, which must reach that far."""
-        table = pagetable
-        above = u32(self.root_level)
-        while above > level:
-            table = self.entries.next_table(
-                self.entries.read(table, self.entries.index(virtual, above))
-            )
-            above -= 1
-        return table
-
-    @kernel
-    def _map_leaf(
-        self,
-        pagetable: PhysicalAddress,
-        virtual: VirtualAddress,
-        physical: PhysicalAddress,
-        mapping: Mapping,
-        leaf_level: u32,
-    ) -> PagetableStatus:
-        """Map one page or block; the caller publishes.  New tables are filled, then linked.
-
-        The upper tables are taken first, as :meth:`_unmap_leaf` gives them back last: what is
-        undone leaves the free pages in the order that they had.
-        """
-        level = self._leaf_level(pagetable, virtual)
-        if level < leaf_level:
-            return PagetableStatus.ALREADY_MAPPED
-        place = self._table_at(pagetable, virtual, level)
-        if self.entries.is_valid(self.entries.read(place, self.entries.index(virtual, level))):
-            return PagetableStatus.ALREADY_MAPPED
-        if self.physical.info.free_pages_count < usize(level - leaf_level):
-            return PagetableStatus.OUT_OF_MEMORY
-        entry = self.entries.leaf(physical, mapping, leaf_level)
-        if level > leaf_level:
-            top = self._new_table()
-            table = top
-            below = level - 1
-            while below > leaf_level:
-                under = self._new_table()
-                self.entries.write(
-                    table, self.entries.index(virtual, below), self.entries.table(under)
-                )
-                table = under
-                below -= 1
-            self.entries.write(table, self.entries.index(virtual, below), entry)
-            entry = self.entries.table(top)
-            self.mmu.order_tables()
-        self.entries.write(place, self.entries.index(virtual, level), entry)
-        return PagetableStatus.OK
-
-    @kernel
-    def _new_table(self) -> PhysicalAddress:
-        """An empty table, where the caller has made sure that a page is left."""
-        table = self.physical.alloc_physical_page()
-        if table is None:
-            panic("the free list ended before free_pages_count said so")
-        self.zero(linear(table), usize(self.page_length))
-        return table
-
-    @kernel
-    def _unmap_leaf(self, pagetable: PhysicalAddress, virtual: VirtualAddress) -> usize:
-        """Unmap the page or block at ``virtual`` whole, and give back the tables it empties.
-
-        Returns the length unmapped.
-        """
-        level = self._leaf_level(pagetable, virtual)
-        length = usize(1) << self.entries.shift(level)
-        table = self._table_at(pagetable, virtual, level)
-        self.entries.write(table, self.entries.index(virtual, level), usize(0))
-        self.mmu.retire_page(pagetable, virtual)
-        while level < self.root_level and self._is_empty(table, level):
-            level += 1
-            parent = self._table_at(pagetable, virtual, level)
-            self.entries.write(parent, self.entries.index(virtual, level), usize(0))
-            self.mmu.retire_range(pagetable, virtual, virtual)
-            self.physical.free_physical_page(table)
-            table = parent
-        return length
-
-    @kernel
-    def _is_empty(self, table: PhysicalAddress, level: u32) -> bool:
-        """Whether no entry of ``table`` is valid."""
-        for index in span(usize(0), self.entries.table_length(level)):
-            if self.entries.is_valid(self.entries.read(table, index)):
-                return False
-        return True
-
-    @kernel
-    def _split(
-        self,
-        pagetable: PhysicalAddress,
-        table: PhysicalAddress,
-        virtual: VirtualAddress,
-        level: u32,
-    ) -> None:
-        """Replace the block of ``level`` around ``virtual`` by a table that maps the same.
-
-        The old entry is broken before the new one is made; in between the block is not mapped,
-        so it must not be what the kernel, working on ``table``, stands on.
-        """
-        index = self.entries.index(virtual, level)
-        block = self.entries.read(table, index)
-        if self.info.current_pagetable == pagetable:
-            bits = self.entries.shift(level)
-            if linear(table) >> bits == virtual >> bits:
-                panic(f"pagetable_unmap: the block around {virtual} holds the table in use itself")
-        frame = self.entries.frame(block, level)
-        mapping = self.entries.mapping(block, level)
-        part = usize(1) << self.entries.shift(level - 1)
-        parts = self._new_table()
-        for number in span(usize(0), self.entries.table_length(level - 1)):
-            leaf = self.entries.leaf(frame + number * part, mapping, level - 1)
-            self.entries.write(parts, number, leaf)
-        self.mmu.order_tables()
-        self.entries.write(table, index, usize(0))
-        self.mmu.retire_page(pagetable, virtual)
-        self.entries.write(table, index, self.entries.table(parts))
-        self.mmu.publish_range(pagetable, virtual, virtual)
+        with self.local(Walk) as walk:
+            self.tables.walk(walk, pagetable, virtual, u32(0))
+            if not self.entries.is_valid(walk.entry):
+                return None
+            frame = self.entries.frame(walk.entry, walk.level)
+            physical = frame + virtual % self.tables.length(walk.level)
+            return None if physical == PhysicalAddress(0) else physical
 
     # The MMU --------------------------------------------------------------------------------
 
@@ -406,6 +278,11 @@ class VirtualMemory(Component):
     def _now_current(self, pagetable: PhysicalAddress) -> None:
         self.info.current_pagetable = pagetable
         self.physical.set_addressable(self.info.linear_pagetable == pagetable)
+
+    @kernel
+    def set_awaited_pagetable(self, pagetable: PhysicalAddress | None) -> None:
+        """Say which table somebody is going to switch back to, if any."""
+        self.info.awaited_pagetable = pagetable
 
     @kernel
     def set_linear_pagetable(self, pagetable: PhysicalAddress) -> None:

@@ -9,12 +9,13 @@ bits     meaning in the descriptors that are made here
 7:6      AP[2:1]: 00 EL1 reads and writes, 01 EL0 too, 11 both only read (D8.4.1)
 9:8      SH: 11 inner shareable; device memory ignores it
 10       AF: accessed; 0 would fault at the first access (D8.4.6)
-11       nG: the translation belongs to one ASID
+11       nG: the translation belongs to one ASID; 0 in a global one
 47:m     output address, m the lowest address bit of the page or block
 53, 54   PXN, UXN: EL1, EL0 never executes
 =======  ====================================================================================
 
-All other bits are 0.  Levels here count from the bottom: level 0 is the manual's level 3.
+All other bits are 0.  A leaf without access is as it would be otherwise, but not valid: then the
+MMU ignores the rest (D8.3.1).  Levels here count from the bottom: level 0 is the manual's level 3.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from kernmem.language import (
     u32,
     usize,
 )
-from kernmem.memory.architecture import EntryFormat, Mapping
+from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
 
 VALID = 1 << 0
 TABLE_OR_PAGE = 1 << 1
 ATTRIBUTE_SHIFT = 2
 NORMAL = 0 << ATTRIBUTE_SHIFT  # index 0 of MAIR_EL1
 DEVICE = 1 << ATTRIBUTE_SHIFT  # index 1 of MAIR_EL1
+UNCACHED = 2 << ATTRIBUTE_SHIFT  # index 2 of MAIR_EL1
+ATTRIBUTE = 0b111 << ATTRIBUTE_SHIFT
 USER = 1 << 6  # AP[1]
 READ_ONLY = 1 << 7  # AP[2]
 INNER_SHAREABLE = 0b11 << 8
@@ -74,6 +77,9 @@ class Granule(EntryFormat):
         self.physical_bits = physical_bits
         self.block_levels = min(2 if page_bits == 12 else 1, self.levels - 1)
         self.address_mask = (1 << 48) - self.page_length
+        self.mappings = ALL_MAPPINGS
+        # D8.17.1, R_DDMVT: another memory type or shareability, or global where it was not.
+        self.break_mask = ATTRIBUTE | INNER_SHAREABLE | NOT_GLOBAL
 
     @kernel
     def is_valid(self, entry: usize) -> bool:
@@ -82,7 +88,7 @@ class Granule(EntryFormat):
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
-        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        """Whether an ``entry`` of ``level`` that is not 0 is a page or block, not a table."""
         return level == 0 or entry & TABLE_OR_PAGE == 0
 
     @kernel
@@ -93,13 +99,21 @@ class Granule(EntryFormat):
         (D8.4.2).  User code never executes a kernel page; the kernel may execute what user
         code only reads, but never what it writes (D8.4.1), whatever PXN says.
         """
-        entry = usize(physical) | (VALID | ACCESSED | NOT_GLOBAL)
+        entry = usize(physical) | ACCESSED
+        if Mapping.NO_ACCESS not in mapping:
+            entry = entry | VALID
         if level == 0:
             entry = entry | TABLE_OR_PAGE
+        if Mapping.GLOBAL not in mapping:
+            entry = entry | NOT_GLOBAL
         if Mapping.DEVICE in mapping:
             entry = entry | (DEVICE | PRIVILEGED_NEVER | USER_NEVER)
+        elif Mapping.UNCACHED in mapping:
+            entry = entry | (UNCACHED | INNER_SHAREABLE)
         else:
             entry = entry | (NORMAL | INNER_SHAREABLE)
+        if Mapping.READ_ONLY in mapping:
+            entry = entry | READ_ONLY
         if Mapping.USER_READ_WRITE in mapping:
             entry = entry | USER
         elif Mapping.USER_READ_ONLY in mapping:
@@ -130,18 +144,27 @@ class Granule(EntryFormat):
     def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
 
-        A device leaf is reported as NO_EXECUTE too, which it always is.
+        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
+        reported beside USER_READ_ONLY, which says it.
         """
         mapping = Mapping.KERNEL
-        if entry & USER != 0:
-            if entry & READ_ONLY != 0:
+        if entry & READ_ONLY != 0:
+            if entry & USER != 0:
                 mapping = mapping | Mapping.USER_READ_ONLY
             else:
-                mapping = mapping | Mapping.USER_READ_WRITE
+                mapping = mapping | Mapping.READ_ONLY
+        elif entry & USER != 0:
+            mapping = mapping | Mapping.USER_READ_WRITE
         if entry & PRIVILEGED_NEVER != 0:
             mapping = mapping | Mapping.NO_EXECUTE
         if entry & DEVICE != 0:
             mapping = mapping | Mapping.DEVICE
+        if entry & UNCACHED != 0:
+            mapping = mapping | Mapping.UNCACHED
+        if entry & NOT_GLOBAL == 0:
+            mapping = mapping | Mapping.GLOBAL
+        if entry & VALID == 0:
+            mapping = mapping | Mapping.NO_ACCESS
         return mapping
 
 

@@ -26,8 +26,9 @@ from kernmem.memory.address_spaces import AddressSpaces
 from kernmem.memory.architecture import Mmu
 
 # MAIR_EL1 (D23.2.106): AttrIndx 0 is normal memory, write-back, read and write allocate;
-# AttrIndx 1 is Device-nGnRE, whose writes may be acknowledged early.
-MAIR = 0x04_FF
+# AttrIndx 1 is Device-nGnRE, whose writes may be acknowledged early; AttrIndx 2 is normal memory
+# that is not cached.
+MAIR = 0x44_04_FF
 
 # SCTLR_EL1 (D23.2.140)
 MMU_ON = 1 << 0  # M

@@ -11,13 +11,18 @@ root: section  table: page      meaning in the descriptors that are made here
 4              0                XN: nobody executes
 2, 3           2, 3             B, C; with
 14:12          8:6              TEX, the memory type (TEX remap is off): 001 1 1 is normal, write-
-                                back, write-allocate; 000 0 1 is a shareable device
+                                back, write-allocate; 001 0 0 normal, not cached; 000 0 1 a
+                                shareable device
 11:10, 15      5:4, 9           AP[1:0], AP[2]: 001 only the kernel, which reads and writes; 011
-                                all read and write; 111 all only read (the access flag is off)
+                                all read and write; 101 only the kernel, which only reads; 111
+                                all only read (the access flag is off)
 16             10               S: shareable
 17             11               nG: the translation belongs to one ASID
 31:20          31:12            the physical address
 =============  ===============  ==============================================================
+
+A leaf without access has the type 00, with which the MMU ignores the rest.  As that leaves a page
+no XN, it has it in TEX[2].
 
 All other bits are 0: so the domain is 0, and PXN, which not every ARMv7 has, is not used.
 
@@ -27,7 +32,7 @@ A table of level 0 takes the first KiB of a page of its own: a page is what the 
 from __future__ import annotations
 
 from kernmem.language import Image, PhysicalAddress, kernel, u32, usize
-from kernmem.memory.architecture import EntryFormat, Mapping
+from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
 
 TABLE = 0b01
 LEAF = 0b10
@@ -40,6 +45,8 @@ CACHEABLE = 1 << 3  # C
 ANY_ACCESS = 1 << 4  # AP[0]
 USER = 1 << 5  # AP[1]
 WRITE_ALLOCATE = 1 << 6  # TEX[0]
+EXECUTE_NEVER_KEPT = 1 << 8  # TEX[2]
+EXECUTE_NEVER_KEPT_BY = 8
 READ_ONLY = 1 << 9  # AP[2]
 SHAREABLE = 1 << 10  # S
 NOT_GLOBAL = 1 << 11  # nG
@@ -48,6 +55,8 @@ NOT_GLOBAL = 1 << 11  # nG
 RAISED = 0xFF0
 RAISED_BY = 6
 EXECUTE_NEVER_RAISED_BY = 4
+
+MEMORY_TYPE = BUFFERABLE | CACHEABLE | WRITE_ALLOCATE | SHAREABLE | NOT_GLOBAL
 
 PAGE_BITS = 12
 TABLE_ADDRESS = 0xFFFF_FC00
@@ -68,6 +77,7 @@ class ShortDescriptors(EntryFormat):
         self.address_bits = 32
         self.physical_bits = 32
         self.block_levels = 1
+        self.mappings = ALL_MAPPINGS
 
     @kernel
     def is_valid(self, entry: usize) -> bool:
@@ -76,7 +86,7 @@ class ShortDescriptors(EntryFormat):
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
-        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        """Whether an ``entry`` of ``level`` that is not 0 is a page or block, not a table."""
         return level == 0 or entry & TYPE != TABLE
 
     @kernel
@@ -86,9 +96,17 @@ class ShortDescriptors(EntryFormat):
         Device memory is never executable: a speculative fetch could disturb a device.  What user
         code may read, the kernel may execute too, since PXN is not used.
         """
-        bits = usize(ANY_ACCESS | BUFFERABLE | SHAREABLE | NOT_GLOBAL)
-        if Mapping.DEVICE not in mapping:
-            bits = bits | (WRITE_ALLOCATE | CACHEABLE)
+        bits = usize(ANY_ACCESS | SHAREABLE)
+        if Mapping.DEVICE in mapping:
+            bits = bits | BUFFERABLE
+        elif Mapping.UNCACHED in mapping:
+            bits = bits | WRITE_ALLOCATE
+        else:
+            bits = bits | (WRITE_ALLOCATE | CACHEABLE | BUFFERABLE)
+        if Mapping.GLOBAL not in mapping:
+            bits = bits | NOT_GLOBAL
+        if Mapping.READ_ONLY in mapping:
+            bits = bits | READ_ONLY
         if Mapping.USER_READ_WRITE in mapping:
             bits = bits | USER
         elif Mapping.USER_READ_ONLY in mapping:
@@ -98,7 +116,12 @@ class ShortDescriptors(EntryFormat):
         if level > 0:
             never = (bits & EXECUTE_NEVER) << EXECUTE_NEVER_RAISED_BY
             bits = (bits & RAISED) << RAISED_BY | bits & (CACHEABLE | BUFFERABLE) | never
-        return usize(physical) | LEAF | bits
+        elif Mapping.NO_ACCESS in mapping:
+            never = (bits & EXECUTE_NEVER) << EXECUTE_NEVER_KEPT_BY
+            bits = bits & ~usize(EXECUTE_NEVER) | never
+        if Mapping.NO_ACCESS not in mapping:
+            bits = bits | LEAF
+        return usize(physical) | bits
 
     @kernel
     def table(self, physical: PhysicalAddress) -> usize:
@@ -120,20 +143,42 @@ class ShortDescriptors(EntryFormat):
     def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
 
-        A device leaf is reported as NO_EXECUTE too, which it always is.
+        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
+        reported beside USER_READ_ONLY, which says it.
         """
-        bits = entry
-        if level > 0:
-            never = entry >> EXECUTE_NEVER_RAISED_BY & EXECUTE_NEVER
-            bits = entry >> RAISED_BY & RAISED | entry & (CACHEABLE | BUFFERABLE) | never
+        bits = self.attributes(entry, level)
         mapping = Mapping.KERNEL
-        if bits & USER != 0:
-            if bits & READ_ONLY != 0:
+        if bits & READ_ONLY != 0:
+            if bits & USER != 0:
                 mapping = mapping | Mapping.USER_READ_ONLY
             else:
-                mapping = mapping | Mapping.USER_READ_WRITE
+                mapping = mapping | Mapping.READ_ONLY
+        elif bits & USER != 0:
+            mapping = mapping | Mapping.USER_READ_WRITE
         if bits & EXECUTE_NEVER != 0:
             mapping = mapping | Mapping.NO_EXECUTE
-        if bits & CACHEABLE == 0:
+        if bits & WRITE_ALLOCATE == 0:
             mapping = mapping | Mapping.DEVICE
+        elif bits & CACHEABLE == 0:
+            mapping = mapping | Mapping.UNCACHED
+        if bits & NOT_GLOBAL == 0:
+            mapping = mapping | Mapping.GLOBAL
+        if entry & TYPE == 0:
+            mapping = mapping | Mapping.NO_ACCESS
         return mapping
+
+    @kernel
+    def must_break(self, old: usize, new: usize, level: u32) -> bool:
+        """Whether a valid leaf must not become another at once (DDI 0406, B3.10.1)."""
+        changed = self.attributes(old, level) ^ self.attributes(new, level)
+        return changed & MEMORY_TYPE != 0
+
+    @kernel
+    def attributes(self, entry: usize, level: u32) -> usize:
+        """The attributes of a leaf, as they stand in the descriptor of a page."""
+        if level > 0:
+            never = entry >> EXECUTE_NEVER_RAISED_BY & EXECUTE_NEVER
+            return entry >> RAISED_BY & RAISED | entry & (CACHEABLE | BUFFERABLE) | never
+        if entry & TYPE == 0:
+            return entry | entry >> EXECUTE_NEVER_KEPT_BY & EXECUTE_NEVER
+        return entry

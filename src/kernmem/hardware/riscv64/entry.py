@@ -6,11 +6,13 @@ bits     meaning in the entries that are made here
 0        V: valid
 3:1      X, W, R: execute, write, read; all 0 in an entry that leads to a table
 4        U: user code has access, and the supervisor only loads and stores, by sstatus.SUM
-5        G: global; never set
+5        G: global: in every address space
 6, 7     A, D: accessed, dirty
 8        RSW, left to software: this leaf was mapped as device memory
 53:10    PPN: bits 55:12 of the physical address
 =======  ====================================================================================
+
+A leaf without access is as it would be otherwise, but not valid: then the rest is ignored.
 
 All other bits are 0: N (63) and PBMT (62:61) fault on cores without Svnapot and Svpbmt, and 60:54
 are reserved.  What is device memory is a matter of its physical address (Priv, "Physical Memory
@@ -33,19 +35,23 @@ from kernmem.language import (
     u32,
     usize,
 )
-from kernmem.memory.architecture import EntryFormat, Mapping
+from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
 
 VALID = 1 << 0
 READ = 1 << 1
 WRITE = 1 << 2
 EXECUTE = 1 << 3
 USER = 1 << 4
+GLOBAL = 1 << 5
 ACCESSED = 1 << 6
 DIRTY = 1 << 7
 DEVICE = 1 << 8  # the lower bit of RSW
 
 PAGE_BITS = 12
 PPN_SHIFT = 10
+MAPPINGS = Mapping(ALL_MAPPINGS & ~Mapping.UNCACHED)
+"""What is cached is a matter of the physical address, where there is no Svpbmt."""
+
 PPN_MASK = ((1 << 44) - 1) << PPN_SHIFT
 
 
@@ -62,7 +68,7 @@ class PagedEntries(EntryFormat):
 
     ``address_bits`` is one less than the name says: all bits above it must equal it in an address
     (Priv, "Virtual Address Translation Process"), so that the root's upper half translates the
-    very last addresses, and the tables made here use the lower half.
+    very last addresses.
     """
 
     c_module = "virtual"
@@ -81,6 +87,8 @@ class PagedEntries(EntryFormat):
         self.address_bits = PAGE_BITS + 9 * levels - 1
         self.physical_bits = 56
         self.block_levels = highest
+        self.upper_half = True
+        self.mappings = MAPPINGS
 
     @kernel
     def is_valid(self, entry: usize) -> bool:
@@ -89,7 +97,7 @@ class PagedEntries(EntryFormat):
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
-        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        """Whether an ``entry`` of ``level`` that is not 0 is a page or block, not a table."""
         return entry & (READ | WRITE | EXECUTE) != 0
 
     @kernel
@@ -99,12 +107,16 @@ class PagedEntries(EntryFormat):
         What user code has access to, the kernel never executes, whatever X says, and loads and
         stores only while sstatus.SUM is 1 (Priv, "Supervisor Status Register"; ``mmu.py``).
         """
-        entry = usize(physical) >> PAGE_BITS << PPN_SHIFT | (VALID | READ | ACCESSED | DIRTY)
+        entry = usize(physical) >> PAGE_BITS << PPN_SHIFT | (READ | ACCESSED | DIRTY)
+        if Mapping.NO_ACCESS not in mapping:
+            entry = entry | VALID
+        if Mapping.GLOBAL in mapping:
+            entry = entry | GLOBAL
         if Mapping.USER_READ_ONLY in mapping:
             entry = entry | USER
         elif Mapping.USER_READ_WRITE in mapping:
             entry = entry | (USER | WRITE)
-        else:
+        elif Mapping.READ_ONLY not in mapping:
             entry = entry | WRITE
         if Mapping.DEVICE in mapping:
             entry = entry | DEVICE
@@ -132,7 +144,8 @@ class PagedEntries(EntryFormat):
     def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
 
-        A device leaf is reported as NO_EXECUTE too, which it always is.
+        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
+        reported beside USER_READ_ONLY, which says it.
         """
         mapping = Mapping.KERNEL
         if entry & USER != 0:
@@ -140,8 +153,14 @@ class PagedEntries(EntryFormat):
                 mapping = mapping | Mapping.USER_READ_WRITE
             else:
                 mapping = mapping | Mapping.USER_READ_ONLY
+        elif entry & WRITE == 0:
+            mapping = mapping | Mapping.READ_ONLY
         if entry & EXECUTE == 0:
             mapping = mapping | Mapping.NO_EXECUTE
         if entry & DEVICE != 0:
             mapping = mapping | Mapping.DEVICE
+        if entry & GLOBAL != 0:
+            mapping = mapping | Mapping.GLOBAL
+        if entry & VALID == 0:
+            mapping = mapping | Mapping.NO_ACCESS
         return mapping

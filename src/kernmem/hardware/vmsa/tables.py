@@ -20,6 +20,8 @@ from kernmem.memory.architecture import Region
 
 R = TypeVar("R", bound=TranslationRegime)
 
+SMALLEST_PAGE = 0x1000
+
 
 @dataclass
 class Table:
@@ -220,12 +222,13 @@ class LiveTables(Generic[R]):
                 )
 
     def _check_kept(self, table: Table, new: int, what: str) -> None:
-        """What is stored in a table that is in use must be a descriptor, or 0.
+        """What is stored in a table that is in use must not be the bare address of a page.
 
-        Others are invalid and mean nothing to the walker; but the next may not be, and a table
-        that something else is stored in was given back too early.
+        An invalid descriptor may hold whatever software likes to remember, and means nothing to
+        the walker.  But that one is what the marker of a free page holds: the next store may not
+        be so harmless, as the table was given back too early.
         """
-        if new == 0 or self.regime.claims(new):
+        if new == 0 or self.regime.claims(new) or new % SMALLEST_PAGE != 0:
             return
         if table.parent is None:
             raise ModelViolation(

@@ -10,14 +10,16 @@ bits     meaning in the entries that are made here
 5        A: accessed
 6        D: dirty; leaves only
 7        PS: a block; at level 0, where there are only pages, this is PAT
+8        G: MOV to CR3 leaves the translation in the TLB, while CR4.PGE is 1
 12       PAT of a block, as bit 7 is taken
 51:m     physical address, m the lowest address bit of the page or block
 63       XD: nobody executes, if any level says so (EFER.NXE)
 =======  ====================================================================================
 
-All other bits are 0.  A and D are set from the start: the processor has nothing to note, so it
-never writes to a table.  As R/W and U/S are ANDed over the levels, entries that lead to tables
-carry both, and the leaf decides (4.6).
+All other bits are 0.  A leaf without access is as it would be otherwise, but not present: then the
+processor ignores the rest (table 4-19).  A and D are set from the start: the processor has nothing
+to note, so it never writes to a table.  As R/W and U/S are ANDed over the levels, entries that lead
+to tables carry both, and the leaf decides (4.6).
 
 Levels count from the bottom: level 0 is the manual's page table, level 1 its page directory,
 level 2 its page-directory-pointer table, level 3 its PML4 table and level 4 its PML5 table.
@@ -32,7 +34,7 @@ from kernmem.language import (
     u32,
     usize,
 )
-from kernmem.memory.architecture import EntryFormat, Mapping
+from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
 
 PRESENT = 1 << 0
 WRITABLE = 1 << 1
@@ -42,17 +44,20 @@ CACHE_DISABLE = 1 << 4  # PCD
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 BLOCK = 1 << 7  # PS
+GLOBAL = 1 << 8  # G
 NEVER_EXECUTE = 1 << 63  # XD
 
 # Byte 3 of IA32_PAT is UC, strong uncacheable, from reset on (12.12.4); byte 0 is write-back.
+# Byte 2 is UC-, uncacheable unless a memory type range register says that writes combine.
 DEVICE = CACHE_DISABLE | WRITE_THROUGH
+UNCACHED = CACHE_DISABLE
 
 
 class LongMode(EntryFormat):
     """Entries of 8 bytes, 512 in a table of 4 KiB.
 
-    The root translates the lower half of the canonical addresses: 47 of 48 bits with 4 levels,
-    56 of 57 with 5 (3.3.7.1).  The upper half is not used.
+    The root translates both halves of the canonical addresses: 47 bits each with 4 levels,
+    56 with 5 (3.3.7.1).
     """
 
     c_module = "virtual"
@@ -79,6 +84,10 @@ class LongMode(EntryFormat):
         # Blocks of 1 GiB are an extension: CPUID.80000001H:EDX.Page1GB[26] (4.1.4).
         self.block_levels = 2 if gigabyte_blocks else 1
         self.address_mask = (1 << 52) - self.page_length
+        self.upper_half = True
+        self.mappings = ALL_MAPPINGS
+        # 12.12.4: the memory type of a page changes while it is not present.
+        self.break_mask = CACHE_DISABLE | WRITE_THROUGH
 
     @kernel
     def is_valid(self, entry: usize) -> bool:
@@ -87,7 +96,7 @@ class LongMode(EntryFormat):
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
-        """Whether a valid ``entry`` of ``level`` is a page or block, not a table."""
+        """Whether an ``entry`` of ``level`` that is not 0 is a page or block, not a table."""
         return level == 0 or entry & BLOCK != 0
 
     @kernel
@@ -97,16 +106,22 @@ class LongMode(EntryFormat):
         Device memory is never executable: a speculative fetch could disturb a device.  User
         code never executes a kernel page; the kernel may execute what user code can.
         """
-        entry = usize(physical) | (PRESENT | ACCESSED | DIRTY)
+        entry = usize(physical) | (ACCESSED | DIRTY)
+        if Mapping.NO_ACCESS not in mapping:
+            entry = entry | PRESENT
         if level > 0:
             entry = entry | BLOCK
         if Mapping.DEVICE in mapping:
             entry = entry | (DEVICE | NEVER_EXECUTE)
+        elif Mapping.UNCACHED in mapping:
+            entry = entry | UNCACHED
+        if Mapping.GLOBAL in mapping:
+            entry = entry | GLOBAL
         if Mapping.USER_READ_WRITE in mapping:
             entry = entry | (USER | WRITABLE)
         elif Mapping.USER_READ_ONLY in mapping:
             entry = entry | USER
-        else:
+        elif Mapping.READ_ONLY not in mapping:
             entry = entry | WRITABLE
         if Mapping.NO_EXECUTE in mapping:
             entry = entry | NEVER_EXECUTE
@@ -135,7 +150,8 @@ class LongMode(EntryFormat):
     def mapping(self, entry: usize, level: u32) -> Mapping:
         """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
 
-        A device leaf is reported as NO_EXECUTE too, which it always is.
+        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
+        reported beside USER_READ_ONLY, which says it.
         """
         mapping = Mapping.KERNEL
         if entry & USER != 0:
@@ -143,8 +159,16 @@ class LongMode(EntryFormat):
                 mapping = mapping | Mapping.USER_READ_WRITE
             else:
                 mapping = mapping | Mapping.USER_READ_ONLY
+        elif entry & WRITABLE == 0:
+            mapping = mapping | Mapping.READ_ONLY
         if entry & NEVER_EXECUTE != 0:
             mapping = mapping | Mapping.NO_EXECUTE
-        if entry & CACHE_DISABLE != 0:
+        if entry & WRITE_THROUGH != 0:
             mapping = mapping | Mapping.DEVICE
+        elif entry & CACHE_DISABLE != 0:
+            mapping = mapping | Mapping.UNCACHED
+        if entry & GLOBAL != 0:
+            mapping = mapping | Mapping.GLOBAL
+        if entry & PRESENT == 0:
+            mapping = mapping | Mapping.NO_ACCESS
         return mapping
