@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FREESTANDING = Path(__file__).parent
-"""The folder of the C that every image needs, whatever the processor."""
+"""The folder of the C and the linker script that every image needs, whatever the processor."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Boot:
     """One hardware, seen by the one who builds and starts its images.
 
     Attributes:
-        sources: the folder with ``boot.S``, ``vectors.S``, ``exception.c`` and ``kernel.ld``.
+        sources: the folder with ``boot.S``, ``vectors.S`` and ``exception.c``.
         flags: the C compiler's target and processor.
         early_flags: what code needs besides that runs before the MMU is on.
         image_name: what the firmware calls the file that it loads.

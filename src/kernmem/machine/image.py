@@ -122,7 +122,7 @@ def link_image(
             "--gc-sections",
             *boot.link_flags,
             *(f"--undefined={name}" for name in keep),
-            f"--script={boot.sources / 'kernel.ld'}",
+            f"--script={FREESTANDING / 'kernel.ld'}",
         ),
         [*around.values(), *compiled.values()],
         elf,

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -16,7 +16,7 @@ from unicorn import UC_HOOK_CODE
 
 from kernmem.hardware import HARDWARE, HardwareDescription
 from kernmem.hardware.armv7_virt import ARMV7_VIRT
-from kernmem.hardware.virt import PROGRAM, RAM, TREE, TREE_LENGTH
+from kernmem.hardware.virt import PROGRAM, RAM, TREE, TREE_LENGTH, peripherals
 from kernmem.language import Component, Image, KernelPanic, PageFault, api, panic, u8, u32, u64
 from kernmem.machine.build import build_kernel, put_together
 from kernmem.machine.compare import first_difference
@@ -100,6 +100,22 @@ def test_more_memory() -> None:
     found = re.search(r"physical: (\d+) pages", machine.console.text)
     assert found is not None
     assert 500 * 256 < int(found[1]) < 512 * 256
+
+
+def test_the_tree_that_the_firmware_passes() -> None:
+    """In r2, as Linux's boot protocol has it, wherever it is."""
+    place = RAM.start + 0x100_0000
+    described = replace(
+        ARMV7_VIRT,
+        peripherals=partial(peripherals, place=place),
+        boot=replace(ARMV7_VIRT.boot, arguments=(0, 0, place)),
+    )
+    with UnicornCore(replace(built(), hardware=described), seconds=60) as core:
+        assert core.run() == 0
+        found = re.search(r"physical: (\d+) pages", core.console.text)
+    stretches = ((RAM.start, PROGRAM.start), (PROGRAM.end, place), (place + TREE_LENGTH, RAM.end))
+    assert found is not None
+    assert int(found[1]) == sum((end - start) // 4096 - 1 for start, end in stretches)
 
 
 def test_an_image_without_a_good_tree_says_so() -> None:
