@@ -27,7 +27,7 @@ class PageRegion(Struct):
     """A run of pages; start <= fresh <= end.
 
     The record lies in front of the pages, and between both the map: the bit of a page below
-    ``fresh`` is 1 if it is free.
+    ``fresh`` is 1 if it is free; the others are whatever the RAM held.
     """
 
     next: PageRegion | None  # the next higher one
@@ -145,9 +145,6 @@ class PageRegions(Component):
     def enter_fresh(self, region: PageRegion) -> None:
         """Enter the fresh page into the map, free; the next one is fresh then."""
         page = region.fresh
-        index = self._index(region, page)
-        if index % self.word_bits == 0:
-            self._map(region)[index // self.word_bits] = usize(0)
         region.fresh = page + self.page_length
         self.set_free(region, page)
 
