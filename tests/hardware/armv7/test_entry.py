@@ -32,6 +32,11 @@ PAGES = {
     Mapping.USER_READ_ONLY | Mapping.NO_EXECUTE: 0b1_1_1_001_11_1_1_1_1,
     Mapping.DEVICE: 0b1_1_0_000_01_0_1_1_1,
     Mapping.DEVICE | Mapping.USER_READ_WRITE: 0b1_1_0_000_11_0_1_1_1,
+    Mapping.READ_ONLY: 0b1_1_1_001_01_1_1_1_0,
+    Mapping.GLOBAL: 0b0_1_0_001_01_1_1_1_0,
+    Mapping.UNCACHED: 0b1_1_0_001_01_0_0_1_0,
+    Mapping.NO_ACCESS: 0b1_1_0_001_01_1_1_0_0,
+    Mapping.NO_ACCESS | Mapping.NO_EXECUTE: 0b1_1_0_101_01_1_1_0_0,
 }
 SECTIONS = {
     Mapping.KERNEL: 0b0_0_1_1_0_001_01_0_0000_0_1_1_1_0,
@@ -42,6 +47,11 @@ SECTIONS = {
     Mapping.USER_READ_ONLY | Mapping.NO_EXECUTE: 0b0_0_1_1_1_001_11_0_0000_1_1_1_1_0,
     Mapping.DEVICE: 0b0_0_1_1_0_000_01_0_0000_1_0_1_1_0,
     Mapping.DEVICE | Mapping.USER_READ_WRITE: 0b0_0_1_1_0_000_11_0_0000_1_0_1_1_0,
+    Mapping.READ_ONLY: 0b0_0_1_1_1_001_01_0_0000_0_1_1_1_0,
+    Mapping.GLOBAL: 0b0_0_0_1_0_001_01_0_0000_0_1_1_1_0,
+    Mapping.UNCACHED: 0b0_0_1_1_0_001_01_0_0000_0_0_0_1_0,
+    Mapping.NO_ACCESS: 0b0_0_1_1_0_001_01_0_0000_0_1_1_0_0,
+    Mapping.NO_ACCESS | Mapping.NO_EXECUTE: 0b0_0_1_1_0_001_01_0_0000_1_1_1_0_0,
 }
 
 
@@ -102,7 +112,8 @@ def test_what_was_put_in_comes_out(address: int, mapping: Mapping, level: int) -
     shift = 20 if level else 12
     physical = PhysicalAddress(address >> shift << shift)
     entry = FORMAT.leaf(physical, mapping, u32(level))
-    assert FORMAT.is_valid(entry) and FORMAT.is_leaf(entry, u32(level))
+    assert FORMAT.is_valid(entry) == (Mapping.NO_ACCESS not in mapping)
+    assert FORMAT.is_leaf(entry, u32(level))
     assert FORMAT.frame(entry, u32(level)) == physical
     found = FORMAT.mapping(entry, u32(level))
     never = Mapping.NO_EXECUTE if Mapping.DEVICE in mapping else Mapping.KERNEL
