@@ -18,7 +18,7 @@ struct bench {
     uint64_t (*unmap)(uint64_t table, uint64_t virtual);
     uint64_t (*map_range)(uint64_t table, uint64_t virtual, uint64_t physical, uint64_t length,
                           uint64_t mapping);
-    uint64_t (*unmap_range)(uint64_t table, uint64_t start, uint64_t end);
+    uint64_t (*unmap_range)(uint64_t table, uint64_t virtual, uint64_t length);
     uint64_t (*map_linear)(uint64_t table, uint64_t start, uint64_t end, uint64_t mapping);
     uint64_t (*alloc)(void);
     void (*free)(uint64_t page);
@@ -141,7 +141,7 @@ void kernmem_bench_range(struct bench *bench)
         bench->map_range(bench->table, bench->base, bench->base + PAGE, length, 0) != 0;
     bench->map_ns = now() - start;
     start = now();
-    bench->failures += bench->unmap_range(bench->table, bench->base, bench->base + length) != 0;
+    bench->failures += bench->unmap_range(bench->table, bench->base, length) != 0;
     bench->unmap_ns = now() - start;
 }
 

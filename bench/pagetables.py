@@ -21,7 +21,7 @@ from rich.table import Table
 
 from kernmem.hardware import find
 from kernmem.hardware.aarch64.entry import Granule
-from kernmem.hardware.aarch64.mmu import Aarch64Mmu
+from kernmem.hardware.aarch64.mmu import INVALIDATIONS, Aarch64Mmu, tcr
 from kernmem.hardware.description import HardwareDescription
 from kernmem.language import Image
 from kernmem.machine.host import HostMachine
@@ -61,7 +61,10 @@ def laboratory() -> HardwareDescription:
         parts = lab.build(image)
         assert isinstance(parts.mmu, Aarch64Mmu)
         entries = Granule(image, page_bits=12, address_bits=48, physical_bits=48)
-        mmu = Aarch64Mmu(image, parts.mmu.cpu, entries)
+        mmu = Aarch64Mmu.__new__(Aarch64Mmu)  # with the variables that are reserved already
+        vars(mmu).update(vars(parts.mmu))
+        mmu.tcr, mmu.page_length = tcr(entries), entries.page_length
+        mmu.by_page = INVALIDATIONS * entries.page_length
         return replace(parts, format=entries, mmu=mmu)
 
     return replace(lab, build=build)

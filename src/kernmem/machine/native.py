@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kernmem.machine.errors import MachineError
 from kernmem.machine.toolchain import (
@@ -13,7 +14,6 @@ from kernmem.machine.toolchain import (
     cache_directory,
     digest,
     link,
-    replace_file,
     run,
     toolchain_version,
 )
@@ -42,10 +42,10 @@ def shared_object(sources: Mapping[str, str], flags: tuple[str, ...] = ()) -> Pa
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         objects = compiler.compile(sources)
-        made = path.with_name(f"{key}.new.so")
-        link(("-shared", "--build-id=none"), objects.values(), made)
-        replace_file(path, made.read_bytes())
-        made.unlink(missing_ok=True)
+        with TemporaryDirectory(dir=path.parent) as folder:  # another process may do the same
+            made = Path(folder) / path.name
+            link(("-shared", "--build-id=none"), objects.values(), made)
+            made.replace(path)
     return path
 
 
@@ -57,12 +57,11 @@ def executable(sources: Mapping[str, str], flags: tuple[str, ...] = ()) -> Path:
     path = cache_directory() / "programs" / key
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        made = path.with_name(f"{key}.new")
         objects = map(str, compiler.compile(sources).values())
-        run(("cc", *compiler.flags, *objects, "-o", str(made)), f"{sorted(sources)} do not link")
-        replace_file(path, made.read_bytes())
-        path.chmod(0o755)
-        made.unlink(missing_ok=True)
+        with TemporaryDirectory(dir=path.parent) as folder:
+            made = str(Path(folder) / path.name)
+            run(("cc", *compiler.flags, *objects, "-o", made), f"{sorted(sources)} do not link")
+            Path(made).replace(path)
     return path
 
 

@@ -48,7 +48,12 @@ class Mapping(IntFlag):
     NO_ACCESS = 128  # nobody may do anything: a guard page; the frame is remembered
 
 
-ALL_MAPPINGS = Mapping(0xFF)
+ALL_MAPPINGS = Mapping(0xFF & ~Mapping.GLOBAL)
+"""What an architecture can express that lacks nothing.
+
+The entry formats know global leaves, but the drivers' invalidations go by address space where a
+table is not current, which spares them: until those do more, a global mapping is refused.
+"""
 
 
 @enumeration("fault_t")
