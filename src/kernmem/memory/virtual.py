@@ -3,12 +3,11 @@
 The functions read and write tables at their physical addresses, so they share the contract of
 the Physical module: the MMU is off, or the linear space is current.
 
-**What a change costs the others.**  A call does all the barriers and invalidations that its change
-needs, on this processor, and on Arm on all processors of the inner shareable domain.  The caller
-owes: a lock around calls for one root, as two calls must not work on one tree at a time; on x86-64
-and RISC-V, with other processors running under the root, an interrupt that makes each of them
-invalidate the range before its memory is used again; after a change of the memory type, the cache
-maintenance that the new one needs.
+**What the caller owes.**  A call does all the barriers and invalidations that its change needs on
+this processor.  The caller owes: a lock around the calls, as all share the registries; with other
+processors running under the root, an interrupt that makes each of them invalidate the range before
+its memory is used again; after a change of the memory type, the cache maintenance that the new one
+needs.
 """
 
 from __future__ import annotations
