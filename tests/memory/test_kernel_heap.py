@@ -526,7 +526,7 @@ def comb(gaps: int, profile: Profile) -> tuple[Machine, list[int]]:
     machine = flat(
         pages,
         profile,
-        layout=Layout(segment=Region(START, START + 0x40_0000)),
+        layout=Layout(linear_end=START, segment=Region(START, START + 0x40_0000)),
         counting=True,
     )
     machine.init_memory()
