@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from unicorn import UC_HOOK_CODE
+from unicorn.arm64_const import UC_ARM64_REG_VBAR_EL1
 
 from kernmem.hardware import HARDWARE
 from kernmem.hardware.simulation import MachineExit
@@ -100,6 +101,14 @@ def test_an_exit_while_a_function_is_called(core: UnicornCore) -> None:
         core.call("kernmem_exit", 9)
     assert caught.value.status == 9
     assert core.call("add", 1, 1) == 2
+
+
+def test_a_core_that_faults_at_its_own_vector_is_stopped(core: UnicornCore) -> None:
+    """It executes no instruction, and so never looks at the clock."""
+    core.cpu.uc.reg_write(UC_ARM64_REG_VBAR_EL1, NOWHERE)
+    core.seconds = 0.2
+    with pytest.raises(MachineTimeout, match=r"probe: no end after 0\.2 s"):
+        core.call("probe", NOWHERE)
 
 
 def test_a_call_that_does_not_end_is_stopped(core: UnicornCore) -> None:

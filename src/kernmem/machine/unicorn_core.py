@@ -34,7 +34,10 @@ from kernmem.machine.symbols import raw_image
 from kernmem.machine.text import format_text
 from kernmem.machine.unicorn_board import UnicornBoard
 from kernmem.machine.unicorn_processor import make_processor
+from kernmem.machine.watchdog import watched
 from kernmem.machine.words import Arguments
+
+GRACE = 1.0  # seconds: whoever executes instructions looks at the clock without help
 
 PAINT = 0xA5
 """What the stack is filled with, to see later how much of it was used."""
@@ -158,7 +161,8 @@ class UnicornCore:
         self._counter.deadline = time.monotonic_ns() + int(self.seconds * 1e9)
         self._counter.expired = 0
         try:
-            self._engine.emu_start(start, stop)
+            with watched(self.seconds + GRACE, self._expire):
+                self._engine.emu_start(start, stop)
         except MachineExit as end:  # from a device
             self._status = end.status
         except UcError as error:
@@ -170,6 +174,11 @@ class UnicornCore:
             raise failed
         if self._counter.expired:
             raise MachineTimeout(what, self.seconds)
+
+    def _expire(self) -> None:
+        """Stop a core that executes nothing, and so does not count: it faults at its own vector."""
+        self._counter.expired = 1
+        self._engine.emu_stop()
 
     # Memory ----------------------------------------------------------------------------------
 
