@@ -187,7 +187,8 @@ def until_it_works(
         held = state(machine)
         status = call(machine, table)
         if status == OK:
-            return pages - int(machine.physical_mem_info.free_pages_count)
+            assert machine.physical_mem_info.free_pages_count == 0  # it asks for no more than that
+            return pages
         assert status == PagetableStatus.OUT_OF_MEMORY
         assert state(machine) == held
     raise AssertionError("20 pages are not enough")
@@ -206,7 +207,11 @@ def test_mapping_takes_the_tables_that_it_must() -> None:
     def nothing(machine: Machine, table: int) -> None:
         """A table that maps nothing."""
 
+    def within_a_block(machine: Machine, table: int) -> Any:
+        return machine.pagetable_map_range(table, 5 * PAGE, 5 * PAGE, 3 * PAGE)
+
     assert until_it_works(aligned, nothing) == 4
+    assert until_it_works(within_a_block, nothing) == 2
     assert until_it_works(skew, nothing) == 2 + 6
 
 
@@ -252,6 +257,20 @@ def test_a_range_is_told_once(small: Machine) -> None:
     assert changed == [("retire_range", table, 0, BLOCK - 1)]
     unmapped = told(small, lambda: small.pagetable_unmap_range(table, 0, 2 * BLOCK))
     assert unmapped == [("retire_range", table, 0, 2 * BLOCK - 1)]
+
+
+def test_a_few_pages_are_told_as_a_range_though_no_table_comes_or_goes(small: Machine) -> None:
+    """Side by side in one table, and at the border of two."""
+    table = small.create_pagetable()
+    for virtual in (0, 2 * BLOCK - PAGE):
+        assert small.pagetable_map(table, virtual, PAGE) == OK
+    for start in (2 * PAGE, BLOCK - PAGE):
+        length = 2 * PAGE
+        place = (table, start, start + length - 1)
+        mapped = told(small, lambda s=start: small.pagetable_map_range(table, s, PAGE, 2 * PAGE))
+        assert mapped == [("publish_range", *place)]
+        unmapped = told(small, lambda s=start: small.pagetable_unmap_range(table, s, 2 * PAGE))
+        assert unmapped == [("retire_range", *place)]
 
 
 def test_another_memory_type_goes_by_way_of_no_access(small: Machine) -> None:
@@ -325,6 +344,16 @@ def test_a_guard_keeps_its_place_and_its_frame(machine: Machine) -> None:
     assert ranges(machine, table) == [(page, 3 * page, 3 * page, Mapping.KERNEL, 0)]
 
 
+def test_ranges_of_different_levels_are_told_apart(small: Machine) -> None:
+    """Though their addresses and frames continue."""
+    table = small.create_pagetable()
+    assert small.pagetable_map_range(table, BLOCK, BLOCK, BLOCK + 2 * PAGE) == OK
+    assert ranges(small, table) == [
+        (BLOCK, BLOCK, BLOCK, Mapping.KERNEL, 1),
+        (2 * BLOCK, 2 * BLOCK, 2 * PAGE, Mapping.KERNEL, 0),
+    ]
+
+
 def test_the_audit_lists_what_is_writable_and_executable(machine: Machine) -> None:
     page, table = page_of(machine), machine.create_pagetable()
     never = Mapping.NO_EXECUTE
@@ -377,6 +406,32 @@ def test_what_leave_goes_back_to_is_not_deleted(booted: Machine) -> None:
     booted.enter_linear_space()
     with pytest.raises(KernelPanic, match=f"{current} is current"):
         booted.delete_pagetable(current)
+
+
+def test_leaving_lets_the_table_go() -> None:
+    """Nobody awaits it any more; only that it is current keeps it."""
+    machine = flat(96)
+    machine.init_memory()
+    machine.enter_linear_space()
+    assert machine.virtual_mem_info.awaited_pagetable is not None
+    machine.leave_linear_space()
+    assert machine.virtual_mem_info.awaited_pagetable is None
+
+
+@pytest.mark.parametrize("at_start", [False, True])
+def test_the_block_that_holds_the_current_table_is_not_split(at_start: bool) -> None:
+    """Whichever end of the range is in it; the same range of another table may be."""
+    machine = flat(96)
+    machine.init_memory()
+    machine.enter_linear_space()
+    table = int(machine.linear_space_info.pagetable)
+    block = table // BLOCK * BLOCK
+    start, length = (block + PAGE, BLOCK) if at_start else (block - PAGE, 2 * PAGE)
+    with pytest.raises(KernelPanic, match=r"the block around 0x\w+ holds the table in use itself"):
+        machine.pagetable_unmap_range(table, start, length)
+    other = machine.create_pagetable()
+    assert machine.pagetable_map_linear(other, block - BLOCK, block + 2 * BLOCK) == OK
+    assert machine.pagetable_unmap_range(other, start, length) == OK
 
 
 # Against a dictionary ---------------------------------------------------------------------------
