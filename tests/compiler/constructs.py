@@ -21,6 +21,7 @@ from kernmem.language import (
     intrinsic,
     kernel,
     linear,
+    lowest_bit,
     panic,
     span,
     struct,
@@ -213,6 +214,11 @@ class Constructs(Component):
     def highest(self, a: u64) -> u32:
         """The highest set bit."""
         return highest_bit(a) + highest_bit(u8(3))
+
+    @api
+    def lowest(self, a: u64) -> u32:
+        """The lowest set bit."""
+        return lowest_bit(a) + lowest_bit(u8(4))
 
     @api
     def addresses(self, at: VirtualAddress, frame: PhysicalAddress, n: usize) -> usize:

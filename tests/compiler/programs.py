@@ -276,7 +276,8 @@ class Writer:
         if choice < 0.73:
             return f"(~{self.atom(kind)})"
         if choice < 0.76 and kind == "u32":
-            return f"highest_bit({self.value(self.random.choice([*WIDTHS]), depth - 1)})"
+            bit = self.random.choice(["highest_bit", "lowest_bit"])
+            return f"{bit}({self.value(self.random.choice([*WIDTHS]), depth - 1)})"
         if choice < 0.86 and self.helper is not None and self.helper[2] == kind and not self.pure:
             name, kinds, _ = self.helper
             return f"self.{name}({', '.join(self.value(one, depth - 1) for one in kinds)})"

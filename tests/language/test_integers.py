@@ -15,6 +15,7 @@ from kernmem.language import (
     from_linear,
     highest_bit,
     linear,
+    lowest_bit,
     span,
     truncate,
     u8,
@@ -145,6 +146,17 @@ def test_highest_bit(value: int) -> None:
 def test_zero_has_no_highest_bit() -> None:
     with pytest.raises(IntegerOverflow):
         highest_bit(u16(0))
+
+
+@given(st.integers(1, 2**64 - 1))
+def test_lowest_bit(value: int) -> None:
+    index = int(lowest_bit(u64(value)))
+    assert value % 2 ** (index + 1) == 2**index
+
+
+def test_zero_has_no_lowest_bit() -> None:
+    with pytest.raises(IntegerOverflow):
+        lowest_bit(u16(0))
 
 
 def test_span() -> None:

@@ -49,6 +49,12 @@ static inline uint32_t kernmem_highest_bit(uint64_t value)
 {
     return 63u - (uint32_t)__builtin_clzll(value);
 }
+
+/* The index of the lowest set bit of a value that is not 0. */
+static inline uint32_t kernmem_lowest_bit(uint64_t value)
+{
+    return (uint32_t)__builtin_ctzll(value);
+}
 """
 
 CHECKED = r"""
@@ -91,6 +97,14 @@ static inline uint32_t kernmem_highest_bit(uint64_t value, uint64_t maximum, con
     if (value == 0)
         kernmem_overflow("highest_bit", 0, 0, maximum, kind, where);
     return 63u - (uint32_t)__builtin_clzll(value);
+}
+
+static inline uint32_t kernmem_lowest_bit(uint64_t value, uint64_t maximum, const char *kind,
+        const char *where)
+{
+    if (value == 0)
+        kernmem_overflow("lowest_bit", 0, 0, maximum, kind, where);
+    return (uint32_t)__builtin_ctzll(value);
 }
 
 #define KERNMEM_OVERFLOWING(name, sign, builtin, kind, type, maximum) \

@@ -17,6 +17,7 @@ from kernmem.compiler.spelling import Named, Operation, SizeOf, Spelling, has_si
 from kernmem.compiler.tree import (
     Always,
     Binary,
+    BitIndex,
     Call,
     Cast,
     Choose,
@@ -27,7 +28,6 @@ from kernmem.compiler.tree import (
     Element,
     Expression,
     Global,
-    HighestBit,
     Inside,
     Invert,
     Literal,
@@ -106,7 +106,7 @@ class Expressions:
             Binary: self._binary,
             Invert: self._invert,
             Convert: self._convert,
-            HighestBit: self._highest_bit,
+            BitIndex: self._bit_index,
             Cast: self._cast,
             Compare: self._compare,
             Always: lambda e: C(f"((void){self.at(e.operand, UNARY)}, {_bool(e.value)})"),
@@ -270,7 +270,7 @@ class Expressions:
             return self.emit(e.operand)
         return C(f"({type_name(e.type)}){self.at(e.operand, UNARY)}", UNARY)
 
-    def _highest_bit(self, e: HighestBit) -> C:
+    def _bit_index(self, e: BitIndex) -> C:
         value = self.exact(e.operand)
         if self.checked:
             assert isinstance(e.operand.type, Number)
@@ -280,8 +280,8 @@ class Expressions:
                 f'"{e.operand.type}"',
                 self.where(e.where),
             )
-            return C(f"kernmem_highest_bit({', '.join(arguments)})")
-        return C(f"kernmem_highest_bit({value})")
+            return C(f"kernmem_{e.function}({', '.join(arguments)})")
+        return C(f"kernmem_{e.function}({value})")
 
     def _cast(self, e: Cast) -> C:
         wide = isinstance(e.type, Number) and isinstance(e.operand.type, Number)

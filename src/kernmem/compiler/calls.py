@@ -16,11 +16,11 @@ from kernmem.compiler.scope import Known
 from kernmem.compiler.spelling import SizeOf
 from kernmem.compiler.tree import (
     Binary,
+    BitIndex,
     Call,
     Cast,
     Convert,
     Expression,
-    HighestBit,
     Literal,
 )
 from kernmem.compiler.types import (
@@ -41,6 +41,7 @@ from kernmem.language import (
     from_linear,
     highest_bit,
     linear,
+    lowest_bit,
     panic,
     span,
     truncate,
@@ -363,10 +364,13 @@ def _integer(expressions: Expressions, node: ast.expr) -> Expression:
     return lifted
 
 
-def _highest_bit(expressions: Expressions, node: ast.Call) -> Value:
-    (argument,) = _arguments(expressions, node, 1)
-    operand = _integer(expressions, argument)
-    return HighestBit(Number(u32), operand, expressions.context.where(node))
+def _bit_index(function: str) -> Callable[[Expressions, ast.Call], Value]:
+    def bit_index(expressions: Expressions, node: ast.Call) -> Value:
+        (argument,) = _arguments(expressions, node, 1)
+        operand = _integer(expressions, argument)
+        return BitIndex(Number(u32), function, operand, expressions.context.where(node))
+
+    return bit_index
 
 
 def _truncate(expressions: Expressions, node: ast.Call) -> Value:
@@ -395,7 +399,8 @@ BUILTINS: dict[Any, Callable[[Expressions, ast.Call], Value]] = {
     address_of: _address_of,
     linear: _linear,
     from_linear: _from_linear,
-    highest_bit: _highest_bit,
+    highest_bit: _bit_index("highest_bit"),
+    lowest_bit: _bit_index("lowest_bit"),
     truncate: _truncate,
     wrap_add: _wrap("+"),
     wrap_subtract: _wrap("-"),

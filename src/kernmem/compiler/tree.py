@@ -206,9 +206,10 @@ class Convert(Expression):
 
 
 @dataclass(frozen=True, eq=False)
-class HighestBit(Expression):
-    """The index of the highest set bit."""
+class BitIndex(Expression):
+    """The index of the highest or the lowest set bit, as ``function`` says."""
 
+    function: str
     operand: Expression
     where: str
     traps = True

@@ -49,6 +49,14 @@ def highest_bit(value: Integer) -> u32:
     return u32(int(value).bit_length() - 1)
 
 
+def lowest_bit(value: Integer) -> u32:
+    """The index of the lowest set bit; an error for 0, which has none."""
+    number = int(value)
+    if number == 0:
+        raise IntegerOverflow("lowest_bit", 0, 0, type(value).__name__, value.maximum)
+    return u32((number & -number).bit_length() - 1)
+
+
 def address_of(place: Struct | Array[Any]) -> VirtualAddress:
     """The virtual address of what a reference or an array refers to."""
     number: Any = place.address if isinstance(place, Array) else place

@@ -13,9 +13,9 @@ from kernmem.language import (
     PhysicalAddress,
     Struct,
     address_of,
-    highest_bit,
     kernel,
     linear,
+    lowest_bit,
     struct,
     usize,
     wrap_subtract,
@@ -164,7 +164,7 @@ class PageRegions(Component):
         while index < last:
             word = (free_map[index // self.word_bits] ^ flipped) >> index % self.word_bits
             if word != 0:
-                index += usize(highest_bit(word & wrap_subtract(usize(0), word)))
+                index += usize(lowest_bit(word))
                 if index < last:
                     return region.start + index * self.page_length
             else:
