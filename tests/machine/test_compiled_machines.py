@@ -9,7 +9,17 @@ import pytest
 from kernmem.hardware import HARDWARE
 from kernmem.hardware.simulation import MachineExit
 from kernmem.kernels.selftest import SelfTest
-from kernmem.language import Component, Image, KernelPanic, PageFault, PhysicalAddress, Struct
+from kernmem.language import (
+    Component,
+    Image,
+    KernelPanic,
+    PageFault,
+    PhysicalAddress,
+    Struct,
+    api,
+    u32,
+    u64,
+)
 from kernmem.machine.errors import MachineError
 from kernmem.machine.host import HostMachine
 from kernmem.machine.unicorn import UnicornMachine
@@ -17,6 +27,19 @@ from kernmem.memory.architecture import Hardware
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.profile import tuned
+
+
+class Weigher(Component):
+    """A function with more arguments than registers have room for."""
+
+    @api
+    def weigh(
+        self, a: u32, b: u32, c: u32, d: u32, e: u32, f: u32, g: u32, h: u32, i: u32, j: u32, k: u32
+    ) -> u64:
+        """Sensitive to every argument and to their order; longer than 32 bits."""
+        low = a + b * 2 + c * 3 + d * 5 + e * 7 + f * 11 + g * 13 + h * 17 + i * 19 + j * 23
+        return u64(k) << 32 | u64(low)
+
 
 KINDS = {"unicorn": UnicornMachine, "host": HostMachine}
 Compiled = UnicornMachine | HostMachine
@@ -88,6 +111,16 @@ def test_the_selftest_passes(kind: str) -> None:
         assert end.value.status == 0
         assert lines[-1] == "PASS\n"
         assert machine.console == "".join(lines)
+
+
+@pytest.mark.parametrize("board", ["lab", "armv7-virt", "pc", "riscv-virt"])
+def test_arguments_and_results_keep_to_the_convention(board: str) -> None:
+    """In registers and on the stack, and back."""
+    with UnicornMachine(HARDWARE[board], lambda image, _: Weigher(image)) as machine:
+        words = (1_000_000, 20, 300, 4000, 50_000, 6, 7, 8, 9, 10, 0x1234_5678)
+        weights = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23)
+        low = sum(word * weight for word, weight in zip(words[:-1], weights, strict=True))
+        assert machine.call("weigh", *words) == 0x1234_5678 << 32 | low
 
 
 def test_unicorn_counts_instructions_and_stack() -> None:

@@ -13,13 +13,19 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
-from unicorn import UC_ARCH_RISCV, UC_HOOK_INTR, UC_MODE_RISCV64
+from unicorn import UC_ARCH_RISCV, UC_MODE_RISCV64
 from unicorn import riscv_const as riscv
 from unicorn.unicorn_py3.unicorn import Uc
 
 from kernmem.language import KernmemError, PageFault
 from kernmem.machine.errors import MachineError
-from kernmem.machine.unicorn_processor import Load, Processor, Store
+from kernmem.machine.unicorn_processor import (
+    Convention,
+    Load,
+    Processor,
+    context_at_fault,
+    only_place,
+)
 
 SUPERVISOR, MACHINE = 1, 3
 CALL = 8  # the cause of an environment call from user mode; plus the privilege, from others
@@ -34,6 +40,9 @@ ARGUMENTS = tuple(riscv.UC_RISCV_REG_X10 + number for number in range(8))
 class RiscvCpu(Processor):
     """One hart, entered in supervisor or machine mode."""
 
+    convention = Convention(  # the RISC-V ELF psABI
+        ARGUMENTS, ARGUMENTS[:1], riscv.UC_RISCV_REG_SP, riscv.UC_RISCV_REG_RA
+    )
     instruction_bytes = 0
 
     def __init__(self, level: int, arguments: tuple[int, ...] = ()) -> None:
@@ -45,8 +54,7 @@ class RiscvCpu(Processor):
     def start(self, entry: int) -> int:
         """Enter the image's first instruction in the mode of the firmware."""
         self.uc.context_restore(self._reset)
-        for register, word in zip(ARGUMENTS, self._arguments, strict=False):
-            self.uc.reg_write(register, word)
+        self.set_arguments(self._arguments)
         self.uc.reg_write(riscv.UC_RISCV_REG_PRIV, self._level)
         return entry
 
@@ -72,29 +80,6 @@ class RiscvCpu(Processor):
                 "satp": int(self.uc.reg_read(riscv.UC_RISCV_REG_SATP)),
                 "sstatus": int(self.uc.reg_read(riscv.UC_RISCV_REG_SSTATUS)),
             }
-
-    # Calls (the RISC-V ELF psABI) ----------------------------------------------------------
-
-    def prepare_call(self, words: tuple[int, ...], stack: int, done: int, store: Store) -> None:
-        """Arguments in a0 to a7, the return address in ra."""
-        if len(words) > len(ARGUMENTS):
-            raise MachineError("only 8 arguments go into registers")
-        for register, word in zip(ARGUMENTS, words, strict=False):
-            self.uc.reg_write(register, word)
-        self.uc.reg_write(riscv.UC_RISCV_REG_SP, stack)
-        self.uc.reg_write(riscv.UC_RISCV_REG_RA, done)
-
-    def result(self) -> int:
-        """In a0."""
-        return int(self.uc.reg_read(riscv.UC_RISCV_REG_A0))
-
-    def printf_arguments(self, load: Load) -> Iterator[int]:
-        """In a0 to a7, then on the stack."""
-        for register in ARGUMENTS:
-            yield int(self.uc.reg_read(register))
-        stack = int(self.uc.reg_read(riscv.UC_RISCV_REG_SP))
-        for slot in range(stack, stack + 0x1000, 8):
-            yield int.from_bytes(load(slot, 8), "little")
 
     # Exceptions ----------------------------------------------------------------------------
 
@@ -146,11 +131,7 @@ class RiscvCpu(Processor):
 
 @lru_cache(maxsize=1)
 def fault_address_offset() -> int:
-    """Where a saved context holds the address that an exception is about.
-
-    No register shows it and the place differs between versions.  So one known fault is made on a
-    scratch processor, and its address is looked for.
-    """
+    """Where a saved context holds the address that an exception is about: by a known fault."""
     code, table, address = 0x8000_0000, 0x8000_1000, 0x1_2345_6708
     uc: Any = cast(Any, Uc)(UC_ARCH_RISCV, UC_MODE_RISCV64)
     uc.mem_map(code, 0x2000)
@@ -159,22 +140,4 @@ def fault_address_offset() -> int:
     uc.reg_write(riscv.UC_RISCV_REG_SATP, 8 << 60 | table >> 12)
     uc.reg_write(riscv.UC_RISCV_REG_PRIV, SUPERVISOR)
     uc.reg_write(riscv.UC_RISCV_REG_A0, address - 8)
-    found: list[int] = []
-
-    def search(engine: Any, _number: int, _: Any) -> None:
-        context = engine.context_save()
-        data = ctypes.string_at(context.context.value, context.size)
-        wanted = address.to_bytes(8, "little")
-        found.extend(
-            place for place in range(0, len(data) - 7, 8) if data[place : place + 8] == wanted
-        )
-        engine.emu_stop()
-
-    uc.hook_add(UC_HOOK_INTR, search)
-    uc.emu_start(code, 0, count=2)
-    if len(found) != 1:
-        raise RuntimeError(
-            f"this version of unicorn does not show its faults ({len(found)} places found): "
-            "install unicorn 2.1.4"
-        )
-    return found[0]
+    return only_place((context_at_fault(uc, code),), (address.to_bytes(8, "little"),))

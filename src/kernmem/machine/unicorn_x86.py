@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +19,6 @@ from unicorn import (
     UC_ARCH_X86,
     UC_HOOK_INSN,
     UC_HOOK_INSN_INVALID,
-    UC_HOOK_INTR,
     UC_MODE_64,
     UC_PROT_READ,
 )
@@ -29,7 +28,14 @@ from unicorn.unicorn_py3.unicorn import Uc, uclib
 from kernmem.hardware.pc import COM1_DATA, COM1_EMPTY, EXIT_PORT, START_INFO
 from kernmem.language import KernmemError, PageFault
 from kernmem.machine.errors import MachineError
-from kernmem.machine.unicorn_processor import Load, Processor, Store
+from kernmem.machine.unicorn_processor import (
+    Convention,
+    Load,
+    Processor,
+    context_at_fault,
+    only_place,
+    saved_context,
+)
 
 UNDEFINED, GENERAL_PROTECTION, PAGE_FAULT = 6, 13, 14
 ERROR_CODES = (8, 10, 11, 12, 13, 14, 17, 21, 29, 30)
@@ -46,6 +52,9 @@ ARGUMENTS = tuple(
 class X86Cpu(Processor):
     """One processor in 64-bit mode."""
 
+    convention = Convention(  # System V ABI
+        ARGUMENTS, (x86.UC_X86_REG_RAX,), x86.UC_X86_REG_RSP, link=None
+    )
     instruction_bytes = 0
 
     def __init__(self) -> None:
@@ -115,29 +124,6 @@ class X86Cpu(Processor):
         self.uc.hook_add(UC_HOOK_INSN_INVALID, undefined)
         self.uc.hook_add(UC_HOOK_INSN, write_port, None, 1, 0, x86.UC_X86_INS_OUT)
         self.uc.hook_add(UC_HOOK_INSN, read_port, None, 1, 0, x86.UC_X86_INS_IN)
-
-    # Calls (System V ABI) ------------------------------------------------------------------
-
-    def prepare_call(self, words: tuple[int, ...], stack: int, done: int, store: Store) -> None:
-        """Arguments in six registers, the return address on the stack."""
-        if len(words) > len(ARGUMENTS):
-            raise MachineError("only 6 arguments go into registers")
-        for register, word in zip(ARGUMENTS, words, strict=False):
-            self.uc.reg_write(register, word)
-        store(stack - 8, done.to_bytes(8, "little"))
-        self.uc.reg_write(x86.UC_X86_REG_RSP, stack - 8)
-
-    def result(self) -> int:
-        """In rax."""
-        return int(self.uc.reg_read(x86.UC_X86_REG_RAX))
-
-    def printf_arguments(self, load: Load) -> Iterator[int]:
-        """In six registers, then on the stack, after the return address."""
-        for register in ARGUMENTS:
-            yield int(self.uc.reg_read(register))
-        stack = int(self.uc.reg_read(x86.UC_X86_REG_RSP))
-        for slot in range(stack + 8, stack + 0x1000, 8):
-            yield int.from_bytes(load(slot, 8), "little")
 
     # Exceptions ----------------------------------------------------------------------------
 
@@ -212,25 +198,14 @@ class ExceptionOffsets(NamedTuple):
 
 @lru_cache(maxsize=1)
 def exception_offsets() -> ExceptionOffsets:
-    """Found by making two known faults on a scratch processor: their place differs by version."""
+    """Found by making two known faults on a scratch processor."""
     before, reading = _contexts(b"\x8b\x03")  # mov eax, [rbx]
     _, writing = _contexts(b"\x89\x03")  # mov [rbx], eax
-
-    def places(*wanted: tuple[bytes, int]) -> list[int]:
-        return [
-            place
-            for place in range(0, len(before) - 3, 4)
-            if all(data[place : place + 4] == value.to_bytes(4, "little") for data, value in wanted)
-        ]
-
-    error_code = places((reading, 0), (writing, 2))
-    old_exception = places((before, 0xFFFF_FFFF), (reading, PAGE_FAULT))
-    if len(error_code) != 1 or len(old_exception) != 1:
-        raise RuntimeError(
-            "this version of unicorn does not show its faults "
-            f"({len(error_code)} and {len(old_exception)} places found): install unicorn 2.1.4"
-        )
-    return ExceptionOffsets(error_code[0], old_exception[0])
+    none, no_code, code = (struct.pack("<i", each) for each in (-1, 0, 2))
+    return ExceptionOffsets(
+        only_place((reading, writing), (no_code, code)),
+        only_place((before, reading), (none, struct.pack("<i", PAGE_FAULT))),
+    )
 
 
 def _contexts(instruction: bytes) -> tuple[bytes, bytes]:
@@ -245,17 +220,4 @@ def _contexts(instruction: bytes) -> tuple[bytes, bytes]:
     uc.reg_write(x86.UC_X86_REG_CR3, 0x2000)
     uc.reg_write(x86.UC_X86_REG_CR0, 1 << 31 | 1 << 16 | 1)
     uc.reg_write(x86.UC_X86_REG_RBX, 0x4000)
-
-    def saved() -> bytes:
-        context = uc.context_save()
-        return ctypes.string_at(context.context.value, context.size)
-
-    before, at = saved(), []
-
-    def stop(engine: Any, number: int, _: Any) -> None:
-        at.append(saved())
-        engine.emu_stop()
-
-    uc.hook_add(UC_HOOK_INTR, stop)
-    uc.emu_start(0x1000, 0, count=2)
-    return before, at[0]
+    return saved_context(uc), context_at_fault(uc, 0x1000)

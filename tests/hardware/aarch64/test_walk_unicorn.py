@@ -19,7 +19,7 @@ from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
 from kernmem.hardware.aarch64.simulated.regime import Regime
 from kernmem.hardware.simulation import Access
 from kernmem.language import PageFault
-from kernmem.machine.unicorn_cpu import SCR_EL3, SCTLR_EL1, TCR_EL1, Cpu
+from kernmem.machine.unicorn_aarch64 import SCR_EL3, SCTLR_EL1, TCR_EL1, Aarch64Cpu
 from kernmem.memory.architecture import Region
 
 RAM = 0x100_0000  # tables and code lie below; every random mapping leads above 4 GiB
@@ -141,7 +141,7 @@ class Unicorn:
     """Unicorn's core with those tables."""
 
     def __init__(self) -> None:
-        self.cpu = Cpu(level=1)
+        self.cpu = Aarch64Cpu(level=1)
         self.uc = self.cpu.uc
         self.uc.mem_map(0, RAM)
         self.result: Result = ("nothing", 0)
@@ -149,7 +149,7 @@ class Unicorn:
         self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, self._nothing_there)
 
     def _fault(self, uc: Any, number: int, _: Any) -> None:
-        self.result = ("fault", self.cpu.exception()[0])
+        self.result = ("fault", self.cpu.exception().syndrome)
         uc.emu_stop()
 
     def _nothing_there(self, uc: Any, kind: int, address: int, *_: Any) -> bool:

@@ -18,16 +18,8 @@ from unicorn import arm_const as arm
 from kernmem.hardware.armv7.simulated import SimulatedArmv7
 from kernmem.hardware.simulation import Access
 from kernmem.language import PageFault
-from kernmem.machine.unicorn_arm import (
-    DACR,
-    MASKED,
-    PREFETCH_ABORT,
-    SCTLR,
-    SUPERVISOR,
-    TTBR0,
-    USER,
-    ArmCpu,
-)
+from kernmem.machine.unicorn_arm import PREFETCH_ABORT
+from kernmem.machine.unicorn_armv7 import DACR, MASKED, SCTLR, SUPERVISOR, TTBR0, USER, Armv7Cpu
 from kernmem.memory.architecture import Region
 
 RAM = 0x10_0000  # tables and code lie below; every random mapping leads above
@@ -154,7 +146,7 @@ class Unicorn:
     """Unicorn's core with those tables."""
 
     def __init__(self) -> None:
-        self.cpu = ArmCpu()
+        self.cpu = Armv7Cpu()
         self.uc = self.cpu.uc
         self.uc.mem_map(0, RAM)
         self.result: Result = ("nothing", 0, 0)
@@ -162,7 +154,7 @@ class Unicorn:
         self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, self._nothing_there)
 
     def _fault(self, uc: Any, number: int, _: Any) -> None:
-        status, address = self.cpu.exception()
+        _, status, address = self.cpu.exception()
         # Unicorn gives a prefetch abort the domain, too, which IFSR has no room for.
         self.result = ("fault", status & ~0xF0 if number == PREFETCH_ABORT else status, address)
         uc.emu_stop()
