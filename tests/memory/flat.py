@@ -8,13 +8,14 @@ compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.simulation import Access, SimulatedMmu, Translation
 from kernmem.language import (
+    Component,
     Image,
     PhysicalAddress,
     Target,
@@ -238,11 +239,13 @@ def flat(
     ram: Ranges | None = None,
     reserved: Ranges = (),
     counting: bool = False,
+    kernel: Callable[[Image, Hardware], Component] | None = None,
 ) -> Model:
     """A flat machine with a memory manager and ``pages`` pages of physical heap.
 
-    ``ends`` are the ends of the program and of the RAM, instead of ``pages``; or ``ram`` is what
-    there is besides that of the program.
+    ``kernel`` makes what runs on it instead of the memory manager.  ``ends`` are the ends of the
+    program and of the RAM, instead of ``pages``; or ``ram`` is what there is besides that of the
+    program.
     """
     where = layout or Layout()
     # A record and the map of free pages lie between the program and the heap.
@@ -272,7 +275,9 @@ def flat(
         peripherals=lambda bus: (),
         boot=cast(Any, None),
     )
-    return Model(hardware, lambda image, built: FlatManager(image, built, profile or spec()))
+    return Model(
+        hardware, kernel or (lambda image, built: FlatManager(image, built, profile or spec()))
+    )
 
 
 class FlatManager(MemoryManager):
