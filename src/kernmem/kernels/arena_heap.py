@@ -5,9 +5,9 @@ It is how a host runs the heap beside any other allocator, see ``workload/alloca
 
 from __future__ import annotations
 
-from kernmem.language import Component, Image, VirtualAddress, api, kernel, usize
+from kernmem.language import Component, Image, VirtualAddress, api, kernel, panic, usize
 from kernmem.memory.kernel_heap import KernelHeap
-from kernmem.memory.kernel_segment import KernelSegmentInfo
+from kernmem.memory.kernel_segment import SHADOW_MARGIN, KernelSegmentInfo
 from kernmem.memory.profile import Profile
 
 LONGEST = 1 << 46
@@ -15,20 +15,46 @@ LONGEST = 1 << 46
 
 
 class Arena(Component):
-    """The segment of a heap that is given all its memory at once."""
+    """The segment of a heap that is given all its memory at once, and its shadow, if it has one.
+
+    ``shadow`` bytes of the segment have a byte of shadow; 0: there is none.
+    """
 
     c_module = "arena"
     segment_start = 0
     segment_limit = LONGEST
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, shadow: int = 0) -> None:
         super().__init__(image)
+        self.shadow = shadow
         self.info = self.static(KernelSegmentInfo, "arena_info")
+
+    @kernel
+    def divide(self, start: VirtualAddress, length: usize) -> None:
+        """Begin anew with the arena from ``start`` on: the segment, and above it the shadow.
+
+        All of the arena is one or the other.  The segment is a multiple of ``shadow`` bytes.
+        Panics if not even the shadow of an empty segment fits.
+        """
+        info = self.info
+        if self.shadow != 0:
+            if length < SHADOW_MARGIN:
+                panic(f"an arena must have at least {SHADOW_MARGIN} bytes, not {length}")
+            info.shadow_end = start + length
+            length = (length - SHADOW_MARGIN) // (self.shadow + 1) * self.shadow
+            info.shadow_start = start + length
+        info.segment_start = start
+        info.segment_end = start + length
+        info.segment_limit = info.segment_end
 
     @kernel
     def extend_kernel_segment_to(self, end: VirtualAddress) -> bool:
         """There is no more."""
         return False
+
+    @kernel
+    def shrink_kernel_segment_to(self, end: VirtualAddress) -> None:
+        """Nobody else would use what is given back."""
 
 
 class ArenaHeap(Component):
@@ -36,9 +62,9 @@ class ArenaHeap(Component):
 
     c_module = "arenaheap"
 
-    def __init__(self, image: Image, profile: Profile) -> None:
+    def __init__(self, image: Image, profile: Profile, shadow: int = 0) -> None:
         super().__init__(image)
-        self.arena = Arena(image)
+        self.arena = Arena(image, shadow)
         self.heap = KernelHeap(image, self.arena, profile)
 
     @api
@@ -47,6 +73,5 @@ class ArenaHeap(Component):
 
         ``arena`` must be a multiple of 16.  An arena that is too short has no gap.
         """
-        self.arena.info.segment_start = arena
-        self.arena.info.segment_end = arena + length
+        self.arena.divide(arena, length)
         self.heap.init_kernel_heap()

@@ -50,10 +50,14 @@ class Segment(Protocol):
 
     segment_start: int
     segment_limit: int
+    shadow: int  # so many bytes have a byte of shadow; 0: none, see KernelSegmentInfo
     info: KernelSegmentInfo
 
     def extend_kernel_segment_to(self, end: VirtualAddress) -> bool:
         """Grow until ``end`` is within; False, with nothing changed, if that cannot be."""
+
+    def shrink_kernel_segment_to(self, end: VirtualAddress) -> None:
+        """Give back what can be given back from ``end`` on."""
 
 
 @struct("kernel_heap_info_t")
