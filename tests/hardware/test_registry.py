@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from kernmem.hardware import HARDWARE, HardwareDescription, find
@@ -33,11 +31,11 @@ def test_the_map_of_every_hardware(name: str) -> None:
     description, hardware = built(name)
     memory_map = hardware.memory_map
     page = hardware.format.page_length
-    assert memory_map.program_start == description.program_start
-    assert memory_map.program_end() == description.program_end
-    assert description.program_end % page == 0
+    assert memory_map.program_start == description.program.start
+    assert memory_map.program_end() == description.program.end
+    assert description.program.end % page == 0
     assert any(
-        ram.start <= description.program_start < description.program_end <= ram.end
+        ram.start <= description.program.start < description.program.end <= ram.end
         for ram in description.ram
     )
     for device in memory_map.devices:
@@ -72,9 +70,3 @@ def test_every_device_is_in_a_device_region(name: str) -> None:
             region.start <= window.start and window.end <= region.end
             for region in hardware.memory_map.devices
         )
-
-
-def test_a_window_in_disorder_is_refused() -> None:
-    """The message says which number is wrong."""
-    with pytest.raises(ValueError, match="lab: statics_base 0x0 and stack_top"):
-        dataclasses.replace(find("lab"), statics_base=0)

@@ -52,7 +52,7 @@ def test_the_space_in_use(machine: Machine) -> None:
     assert table.root == machine.virtual_mem_info.current_pagetable
     found = [(each.virtual, each.length, each.mapping, each.level) for each in table.ranges]
     start = int(machine.kernel_segment_info.segment_start)
-    image = int(machine.hardware.program_start)
+    image = int(machine.hardware.program.start)
     device = (0x900_0000, PAGE, DEVICE, 0)
     assert found[:2] == [device, (image, 32 * PAGE, KERNEL, 0)]
     assert (found[2][0], found[2][2]) == (start, KERNEL)

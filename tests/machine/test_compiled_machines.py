@@ -70,7 +70,7 @@ def test_results_have_their_types(machine: Compiled) -> None:
 
 def test_statics_and_memory_can_be_read(machine: Compiled) -> None:
     info = machine.static("physical_mem_info")
-    assert info.program_end == HARDWARE["lab"].program_end
+    assert info.program_end == HARDWARE["lab"].program.end
     assert info.page_length == 0x10000
     buffer = int(machine.call("kmalloc", 64))
     machine.write_virtual(buffer, b"kernel heap")

@@ -9,6 +9,7 @@ from kernmem.hardware import HARDWARE
 from kernmem.machine.image import BuiltImage, link_image
 from kernmem.machine.symbols import StackError, read_symbols
 from kernmem.machine.toolchain import ToolchainError
+from kernmem.memory.architecture import Region
 from machine.stub import FUNCTIONS, stub_files
 
 
@@ -59,7 +60,7 @@ def test_an_image_that_does_not_fit_its_window_is_refused(tmp_path: Path) -> Non
 
 
 def test_the_window_is_that_of_the_description(tmp_path: Path) -> None:
-    hardware = replace(HARDWARE["lab"], program_start=0x10_0001_0000, statics_base=0x10_0001_1000)
+    hardware = replace(HARDWARE["lab"], program=Region(0x10_0001_0000, 0x10_0020_0000))
     built = link_image(hardware, stub_files("lab"), tmp_path)
     assert read_symbols(built.elf)["_start"].address == 0x10_0001_0000
 

@@ -55,7 +55,7 @@ class Kernel(Component):
         super().__init__(image)
         self.format = hardware.format
         self.mmu = hardware.mmu
-        self.board = hardware.board
+        self.hardware = hardware
         self.map = hardware.memory_map
         self.pair = self.static(Pair, "pair")
         self.numbers = self.static_array(u32, 4, "numbers")
@@ -106,25 +106,25 @@ class Kernel(Component):
     @api
     def probe(self, address: VirtualAddress) -> Fault:
         """What a load meets."""
-        return self.board.probe_read(address)
+        return self.hardware.probe.read(address)
 
     @api
     def probe_store(self, address: VirtualAddress) -> Fault:
         """What a store meets."""
-        return self.board.probe_write(address, u64(1))
+        return self.hardware.probe.write(address, u64(1))
 
     @api
     def hello(self) -> None:
         """Two ways to the console."""
-        self.board.put(u8(72))
-        self.board.put(u8(105))
+        self.hardware.console.put(u8(72))
+        self.hardware.console.put(u8(105))
         self.print("")
         self.print("there")
 
     @api
     def leave(self, status: u32) -> None:
         """Exit."""
-        self.board.exit(status)
+        self.hardware.power.exit(status)
 
     @api
     def report(self) -> None:

@@ -93,7 +93,7 @@ def test_a_page_fault_has_address_and_syndrome(core: UnicornCore) -> None:
 
 def test_an_expected_fault_is_the_kernels_own_business(core: UnicornCore) -> None:
     assert core.call("probe", NOWHERE) == 0x96000006
-    assert core.call("probe", HARDWARE["lab"].program_start) == 0
+    assert core.call("probe", HARDWARE["lab"].program.start) == 0
 
 
 def test_an_exit_while_a_function_is_called(core: UnicornCore) -> None:

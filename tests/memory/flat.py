@@ -29,12 +29,15 @@ from kernmem.language import (
 from kernmem.machine.model import Model
 from kernmem.memory.architecture import (
     ALL_MAPPINGS,
-    Board,
+    Console,
     EntryFormat,
     Hardware,
     Mapping,
     MemoryMap,
     Mmu,
+    Places,
+    Power,
+    Probe,
     Region,
 )
 from kernmem.memory.manager import MemoryManager
@@ -182,8 +185,8 @@ class RecordedMmu(Mmu):
         self.calls.append(("forget", int(table)))
 
 
-class NoBoard(Board):
-    """No console, no exit."""
+class NoConsole(Console):
+    """Nobody reads it."""
 
     @kernel
     def put(self, character: u8) -> None:
@@ -196,20 +199,11 @@ class FlatMap(MemoryMap):
     def __init__(
         self, image: Image, program_end: int, layout: Layout, ram: Ranges, reserved: Ranges
     ) -> None:
-        super().__init__(image)
-        self.devices = layout.devices
-        self.linear_start = layout.linear_start
-        self.linear_end = layout.linear_end
-        self.segment_start = layout.segment.start
-        self.segment_end = layout.segment.end
-        self.program_start = PROGRAM.start
-        self.end = program_end
+        program = Region(PROGRAM.start, program_end)
+        linear = Region(layout.linear_start, layout.linear_end)
+        super().__init__(image, Places(program, layout.devices, linear, layout.segment))
         self.ram = ram
         self.reserved = reserved
-
-    @kernel
-    def program_end(self) -> PhysicalAddress:
-        return PhysicalAddress(self.end)
 
     @kernel
     def report(self) -> None:
@@ -259,7 +253,14 @@ def flat(
 
     def build(image: Image) -> Hardware:
         memory_map = FlatMap(image, program_end, where, found, reserved)
-        return Hardware(FlatFormat(image), RecordedMmu(image), memory_map, NoBoard(image))
+        return Hardware(
+            FlatFormat(image),
+            RecordedMmu(image),
+            memory_map,
+            NoConsole(image),
+            Power(image),
+            Probe(image),
+        )
 
     hardware = HardwareDescription(
         name="flat",
@@ -267,10 +268,7 @@ def flat(
         target=Target("host", pointer_bytes),
         build=build,
         ram=(Region(0, 1 << 8 * pointer_bytes),),
-        program_start=PROGRAM.start,
-        program_end=PROGRAM.end,
-        statics_base=PROGRAM.start,
-        stack_top=PROGRAM.end,
+        program=PROGRAM,
         simulated_mmu=lambda ram, program: FlatMmu(counting=counting),
         peripherals=lambda bus: (),
         boot=cast(Any, None),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from kernmem.hardware.armv7.board import Armv7Board
 from kernmem.hardware.armv7.entry import ShortDescriptors
 from kernmem.hardware.armv7.instructions import Instructions
 from kernmem.hardware.armv7.mmu import Armv7Mmu
+from kernmem.hardware.armv7.probe import Armv7Probe
 from kernmem.hardware.armv7.simulated import SimulatedArmv7
 from kernmem.hardware.boot import armv7_boot
 from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.devices.pl011 import Pl011
+from kernmem.hardware.devices.semihosting import Semihosting
 from kernmem.hardware.virt import PROGRAM, RAM, UART, VirtMap, peripherals
 from kernmem.language import Image, Target
-from kernmem.memory.architecture import Hardware, Region
+from kernmem.memory.architecture import Hardware, Places, Region
 
 LINEAR_END = 0xC000_0000  # so up to 2 GiB of RAM are used
 SEGMENT = Region(LINEAR_END, 0xF000_0000)
@@ -21,15 +23,20 @@ def build(image: Image) -> Hardware:
     """The components of the board."""
     cpu = Instructions(image)
     entries = ShortDescriptors(image)
-    memory_map = VirtMap(
-        image,
+    places = Places(
         program=PROGRAM,
         devices=(Region(UART, UART + 0x1000),),
         linear=Region(0, LINEAR_END),
         segment=SEGMENT,
     )
-    mmu = Armv7Mmu(image, cpu, entries, PROGRAM)
-    return Hardware(entries, mmu, memory_map, Armv7Board(image, cpu, UART))
+    return Hardware(
+        entries,
+        Armv7Mmu(image, cpu, entries, PROGRAM),
+        VirtMap(image, places),
+        Pl011(image, UART),
+        Semihosting(image),
+        Armv7Probe(image),
+    )
 
 
 ARMV7_VIRT = HardwareDescription(
@@ -38,10 +45,7 @@ ARMV7_VIRT = HardwareDescription(
     target=Target("armv7", 4),
     build=build,
     ram=(RAM,),
-    program_start=PROGRAM.start,
-    program_end=PROGRAM.end,
-    statics_base=PROGRAM.start + 0x10_0000,
-    stack_top=PROGRAM.end,
+    program=PROGRAM,
     simulated_mmu=SimulatedArmv7,
     peripherals=peripherals,
     boot=armv7_boot(

@@ -13,33 +13,31 @@ from functools import partial
 
 from kernmem.hardware.boot import x86_64_boot
 from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.devices.ns16550 import Ns16550
 from kernmem.hardware.peripherals import Bus, Peripheral
-from kernmem.hardware.probing import ProbingBoard
-from kernmem.hardware.simulation import MachineExit
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import Instructions
 from kernmem.hardware.x86_64.mmu import X86Mmu
+from kernmem.hardware.x86_64.ports import DebugExit, Ports
+from kernmem.hardware.x86_64.probe import X86Probe
 from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.language import (
     Image,
     PhysicalAddress,
     Struct,
     Target,
-    VirtualAddress,
     intrinsic,
     kernel,
     linear,
     panic,
     span,
     struct,
-    u8,
-    u16,
     u32,
     u64,
     usize,
     wrap_add,
 )
-from kernmem.memory.architecture import Fault, Hardware, MemoryMap, Region
+from kernmem.memory.architecture import Hardware, MemoryMap, Places, Region
 
 LOW_MEMORY_END = 0x10_0000  # the BIOS's, video memory, and what real mode needs, as in Linux
 PROGRAM = Region(0x10_0000, 0x20_0000)
@@ -52,22 +50,14 @@ SEGMENT = {
 }
 """Where the kernel segment may lie, by the number of levels."""
 
-# COM1, a 16550A, at ports (its data sheet, table 4)
-COM1_DATA = 0x3F8
-COM1_STATUS = 0x3FD
-COM1_EMPTY = 1 << 5  # THRE
-
-EXIT_PORT = 0xF4  # QEMU's isa-debug-exit: QEMU ends with status << 1 | 1
+# Ports
+COM1 = 0x3F8
+EXIT_PORT = 0xF4  # of QEMU's isa-debug-exit
 
 # The loader's start info
 MAGIC = 0x336E_C578
 RAM_TYPE = 1
 START_INFO = 0x7000  # where a simulator puts it
-
-# Exception vectors, and the bits of a page fault's error code (SDM 3A 4.7)
-PAGE_FAULT = 14
-PROTECTION = 1 << 0  # P
-RESERVED = 1 << 3  # RSVD
 
 
 @struct("start_info_t")
@@ -99,22 +89,6 @@ class MemoryRange(Struct):
 class PcMap(MemoryMap):
     """RAM as the loader says; COM1 is at ports, and needs no address."""
 
-    c_module = "physical"
-
-    def __init__(self, image: Image, levels: int) -> None:
-        super().__init__(image)
-        self.devices = (APICS,)
-        self.linear_start = LINEAR.start
-        self.linear_end = LINEAR.end
-        self.segment_start = SEGMENT[levels].start
-        self.segment_end = SEGMENT[levels].end
-        self.program_start = PROGRAM.start
-
-    @kernel
-    def program_end(self) -> PhysicalAddress:
-        """The first byte after the kernel image, its stack and its variables."""
-        return PhysicalAddress(PROGRAM.end)
-
     @kernel
     def report(self) -> None:
         """The loader's memory map; whatever it does not call RAM is reserved."""
@@ -138,84 +112,19 @@ class PcMap(MemoryMap):
         return u64(START_INFO)
 
 
-class PcBoard(ProbingBoard):
-    """COM1 for the console, isa-debug-exit for the end.
-
-    The syndrome of an expected fault is vector << 32 | error code, its address CR2.  The two
-    instructions that may fault are 3 bytes long, which the handler skips.
-    """
-
-    def __init__(self, image: Image) -> None:
-        super().__init__(image)
-
-    @kernel
-    def put(self, character: u8) -> None:
-        """Write one character to the console."""
-        while self.read_port(u16(COM1_STATUS)) & COM1_EMPTY == 0:
-            pass
-        self.write_port(u16(COM1_DATA), character)
-
-    @intrinsic(
-        x86_64=(
-            "uint8_t value;\n"
-            '__asm__ volatile("inb %1, %0" : "=a"(value) : "d"(port));\n'
-            "return value;"
-        )
-    )
-    def read_port(self, port: u16) -> u8:
-        """Read a byte from a port; the model's COM1 is always ready."""
-        return u8(COM1_EMPTY)
-
-    @intrinsic(x86_64='__asm__ volatile("outb %0, %1" :: "a"(value), "d"(port));')
-    def write_port(self, port: u16, value: u8) -> None:
-        """Write a byte to a port; the model has COM1 only."""
-        self.image.console(chr(int(value)))
-
-    @intrinsic(
-        x86_64=(
-            f'__asm__ volatile("outl %0, %1" :: "a"(status), "d"((uint16_t){EXIT_PORT:#x}));\n'
-            'for (;;) {\n    __asm__ volatile("hlt");\n}'
-        )
-    )
-    def exit(self, status: u32) -> None:
-        """Leave the machine with an exit status; 0 is success."""
-        raise MachineExit(int(status))
-
-    @kernel
-    def fault(self, syndrome: u64) -> Fault:
-        """What a syndrome means; 0 is no fault."""
-        if syndrome == 0:
-            return Fault.NONE
-        if syndrome >> 32 != PAGE_FAULT or syndrome & RESERVED != 0:
-            return Fault.OTHER
-        return Fault.NOT_MAPPED if syndrome & PROTECTION == 0 else Fault.PERMISSION
-
-    @intrinsic(
-        x86_64=(
-            "uint64_t value; /* 48 8b 07: the handler skips 3 bytes */\n"
-            '__asm__ volatile("movq (%1), %0" : "=a"(value) : "D"(address) : "memory");'
-        )
-    )
-    def try_load(self, address: VirtualAddress) -> None:
-        """Load 8 bytes in one instruction, and ignore them."""
-        self.model_load(address)
-
-    @intrinsic(
-        x86_64=(
-            "/* 48 89 37: the handler skips 3 bytes */\n"
-            '__asm__ volatile("movq %0, (%1)" :: "S"(value), "D"(address) : "memory");'
-        )
-    )
-    def try_store(self, address: VirtualAddress, value: u64) -> None:
-        """Store 8 bytes in one instruction."""
-        self.model_store(address, value)
-
-
 def build(image: Image, levels: int = 4) -> Hardware:
     """The components of the board."""
     cpu = Instructions(image)
     entries = LongMode(image, levels)
-    return Hardware(entries, X86Mmu(image, cpu, entries), PcMap(image, levels), PcBoard(image))
+    places = Places(program=PROGRAM, devices=(APICS,), linear=LINEAR, segment=SEGMENT[levels])
+    return Hardware(
+        entries,
+        X86Mmu(image, cpu, entries),
+        PcMap(image, places),
+        Ns16550(image, Ports(image), COM1),
+        DebugExit(image, EXIT_PORT),
+        X86Probe(image),
+    )
 
 
 def peripherals(bus: Bus) -> tuple[Peripheral, ...]:
@@ -250,10 +159,7 @@ PC = HardwareDescription(
     target=Target("x86_64", 8),
     build=build,
     ram=RAM,
-    program_start=PROGRAM.start,
-    program_end=PROGRAM.end,
-    statics_base=PROGRAM.start + 0x8_0000,
-    stack_top=PROGRAM.end,
+    program=PROGRAM,
     simulated_mmu=SimulatedX86,
     peripherals=peripherals,
     boot=x86_64_boot(image_name=IMAGE, qemu=QEMU),

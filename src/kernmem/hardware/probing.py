@@ -1,4 +1,4 @@
-"""Loads and stores that may fault, as the boards of every architecture try them.
+"""Loads and stores that may fault, as every architecture tries them.
 
 **Expected faults.**  A probe sets ``fault_expected`` to 1, then executes one load or store.  If
 that faults, the exception vector (on the host, the runtime) finds ``fault_expected`` set, puts
@@ -10,16 +10,21 @@ syndrome 0.
 from __future__ import annotations
 
 from kernmem.language import Image, PageFault, VirtualAddress, kernel, u64
-from kernmem.memory.architecture import Board, Fault
+from kernmem.memory.architecture import Fault, Probe
 
 
-class ProbingBoard(Board):
-    """A board whose exception vectors know of expected faults.
+class VectorProbe(Probe):
+    """A probe that exception vectors know of.
 
-    Subclasses give the two instructions, and say what a syndrome means.
+    Subclasses give the two instructions, and three numbers at build time: of the bits of a
+    syndrome in ``syndrome_mask``, ``not_mapped`` and ``forbidden`` are what the MMU may say.
     """
 
     c_module = "board"
+
+    syndrome_mask: int
+    not_mapped: int
+    forbidden: int
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
@@ -38,19 +43,26 @@ class ProbingBoard(Board):
         raise NotImplementedError
 
     @kernel
-    def fault(self, syndrome: u64) -> Fault:
-        """What a syndrome means; 0 is no fault."""
-        raise NotImplementedError
-
-    @kernel
-    def probe_read(self, address: VirtualAddress) -> Fault:
+    def read(self, address: VirtualAddress) -> Fault:
         """Load 8 bytes at ``address`` and say what the MMU thought of it."""
         return self.fault(self.syndrome_of_load(address))
 
     @kernel
-    def probe_write(self, address: VirtualAddress, value: u64) -> Fault:
+    def write(self, address: VirtualAddress, value: u64) -> Fault:
         """Store 8 bytes at ``address`` and say what the MMU thought of it."""
         return self.fault(self.syndrome_of_store(address, value))
+
+    @kernel
+    def fault(self, syndrome: u64) -> Fault:
+        """What a syndrome means; 0 is no fault."""
+        if syndrome == 0:
+            return Fault.NONE
+        kind = syndrome & self.syndrome_mask
+        if kind == self.not_mapped:
+            return Fault.NOT_MAPPED
+        if kind == self.forbidden:
+            return Fault.PERMISSION
+        return Fault.OTHER
 
     @kernel
     def syndrome_of_load(self, address: VirtualAddress) -> u64:

@@ -21,17 +21,19 @@ from pathlib import Path
 
 from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.devices.finisher import Finisher, SimulatedFinisher
+from kernmem.hardware.devices.ns16550 import Ns16550, SimulatedNs16550
+from kernmem.hardware.devices.registers import DeviceRegisters
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
-from kernmem.hardware.riscv64.board import Riscv64Board
 from kernmem.hardware.riscv64.entry import PagedEntries
 from kernmem.hardware.riscv64.instructions import Instructions
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
-from kernmem.hardware.riscv64.peripherals import Ns16550, TestFinisher
+from kernmem.hardware.riscv64.probe import Riscv64Probe
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.tree_map import TreeMap
 from kernmem.language import Image, PhysicalAddress, Target, intrinsic
-from kernmem.memory.architecture import Hardware, Region
+from kernmem.memory.architecture import Hardware, Places, Region
 
 RAM = Region(0x8000_0000, 0x8800_0000)  # what the simulators have: QEMU's -m 128
 FIRMWARE = Region(0x8000_0000, 0x8008_0000)  # OpenSBI's, and so said in the tree that it passes
@@ -78,17 +80,19 @@ def build(image: Image, levels: int = 3) -> Hardware:
     entries = PagedEntries(image, levels)
     # Half of the addresses are for what is linear, RAM above them not used.
     half = 1 << entries.address_bits - 1
+    places = Places(
+        program=PROGRAM,
+        devices=(Region(FINISHER, FINISHER + 0x1000), Region(UART, UART + 0x1000)),
+        linear=Region(0, half),
+        segment=Region(half, half + SEGMENT_LENGTH),
+    )
     return Hardware(
         entries,
         Riscv64Mmu(image, cpu, entries),
-        VirtMap(
-            image,
-            program=PROGRAM,
-            devices=(Region(FINISHER, FINISHER + 0x1000), Region(UART, UART + 0x1000)),
-            linear=Region(0, half),
-            segment=Region(half, half + SEGMENT_LENGTH),
-        ),
-        Riscv64Board(image, cpu, UART, FINISHER),
+        VirtMap(image, places),
+        Ns16550(image, DeviceRegisters(image), UART),
+        Finisher(image, FINISHER),
+        Riscv64Probe(image),
     )
 
 
@@ -96,7 +100,7 @@ def peripherals(bus: Bus, *, firmware: bool = True) -> tuple[Peripheral, ...]:
     """The devices of the board.  Its firmware, or QEMU, has left the device tree in the RAM."""
     tree = device_tree(firmware=firmware)
     bus.store_physical(TREE, len(tree), int.from_bytes(tree, "little"))
-    return (Ns16550(UART, bus.write_console), TestFinisher(FINISHER))
+    return (SimulatedNs16550(UART, bus.write_console), SimulatedFinisher(FINISHER))
 
 
 BOOT = Boot(
@@ -132,10 +136,7 @@ RISCV_VIRT = HardwareDescription(
     target=Target("riscv64", 8),
     build=build,
     ram=(RAM,),
-    program_start=PROGRAM.start,
-    program_end=PROGRAM.end,
-    statics_base=PROGRAM.start + 0x10_0000,
-    stack_top=PROGRAM.end,
+    program=PROGRAM,
     simulated_mmu=SimulatedRiscv64,
     peripherals=peripherals,
     boot=BOOT,

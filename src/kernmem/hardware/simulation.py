@@ -18,7 +18,7 @@ CHUNK = 1 << CHUNK_BITS  # the unit of simulated RAM and of cached translations
 
 
 class MachineExit(KernmemError):
-    """Kernel code left the machine through :meth:`Board.exit`.
+    """Kernel code left the machine through :meth:`Power.exit`.
 
     Attributes:
         status: 0 is success.

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 from kernmem.hardware.device_tree import DeviceTree, DeviceTreeStatus
 from kernmem.language import Image, PhysicalAddress, kernel, panic, span, u64, usize
-from kernmem.memory.architecture import MemoryMap, Region
+from kernmem.memory.architecture import MemoryMap, Places
 
 TREE_LIMIT = 0x10_0000  # bytes; more than any board's
 
 
 class TreeMap(MemoryMap):
-    """RAM as the device tree tells it; where the tree is, each board says.
+    """RAM as the device tree tells it; where the tree is, each board says."""
 
-    ``program`` is the window that the image lies in.
-    """
-
-    c_module = "physical"
-
-    def __init__(
-        self,
-        image: Image,
-        *,
-        program: Region,
-        devices: tuple[Region, ...],
-        linear: Region,
-        segment: Region,
-    ) -> None:
-        super().__init__(image)
+    def __init__(self, image: Image, places: Places) -> None:
+        super().__init__(image, places)
         self.tree = DeviceTree(image)
-        self.devices = devices
-        self.linear_start = linear.start
-        self.linear_end = linear.end
-        self.segment_start = segment.start
-        self.segment_end = segment.end
-        self.program_start = program.start
-        self.window_end = program.end
 
     @kernel
     def firmware_tree(self) -> PhysicalAddress:
         """Where the firmware left the device tree."""
         raise NotImplementedError
-
-    @kernel
-    def program_end(self) -> PhysicalAddress:
-        """The first byte after the kernel image, its stack and its variables."""
-        return PhysicalAddress(self.window_end)
 
     @kernel
     def report(self) -> None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from functools import partial
 
-from kernmem.hardware.aarch64.board import Aarch64Board
 from kernmem.hardware.aarch64.entry import Granule
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
+from kernmem.hardware.aarch64.probe import Aarch64Probe
 from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
 from kernmem.hardware.boot import aarch64_boot
 from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.devices.pl011 import Pl011, SimulatedPl011
+from kernmem.hardware.devices.semihosting import Semihosting
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
-from kernmem.hardware.peripherals import Bus, Peripheral, Pl011
+from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.tree_map import TreeMap
 from kernmem.language import Image, PhysicalAddress, Target, intrinsic, kernel
-from kernmem.memory.architecture import Hardware, Region
+from kernmem.memory.architecture import Hardware, Places, Region
 
 RAM = Region(0x4000_0000, 0x4800_0000)  # what the simulators have: QEMU's -m 128
 TREE = RAM.start  # where QEMU puts the device tree of an ELF file, below what it loads
@@ -54,15 +56,19 @@ def build(image: Image, page_bits: int, program: Region = PROGRAM) -> Hardware:
     """The components of the board."""
     cpu = Instructions(image)
     entries = Granule(image, page_bits, address_bits=48, physical_bits=40)
-    memory_map = VirtMap(
-        image,
+    places = Places(
         program=program,
         devices=(Region(UART, UART + 0x1_0000),),
         linear=Region(0, LINEAR_END),
         segment=SEGMENT,
     )
     return Hardware(
-        entries, Aarch64Mmu(image, cpu, entries), memory_map, Aarch64Board(image, cpu, UART)
+        entries,
+        Aarch64Mmu(image, cpu, entries),
+        VirtMap(image, places),
+        Pl011(image, UART),
+        Semihosting(image),
+        Aarch64Probe(image),
     )
 
 
@@ -83,7 +89,7 @@ def peripherals(bus: Bus, place: int = TREE) -> tuple[Peripheral, ...]:
     """The devices of the board.  The firmware has left the device tree at a ``place`` in RAM."""
     tree = device_tree()
     bus.store_physical(place, len(tree), int.from_bytes(tree, "little"))
-    return (Pl011(UART, bus.write_console),)
+    return (SimulatedPl011(UART, bus.write_console),)
 
 
 def virt(name: str, page_bits: int) -> HardwareDescription:
@@ -94,10 +100,7 @@ def virt(name: str, page_bits: int) -> HardwareDescription:
         target=Target("aarch64", 8),
         build=partial(build, page_bits=page_bits),
         ram=(RAM,),
-        program_start=PROGRAM.start,
-        program_end=PROGRAM.end,
-        statics_base=PROGRAM.start + 0x10_0000,
-        stack_top=PROGRAM.end,
+        program=PROGRAM,
         simulated_mmu=partial(SimulatedAarch64, features=EVERY_GRANULE),
         peripherals=peripherals,
         boot=aarch64_boot(

@@ -38,7 +38,7 @@ class SelfTest(Component):
     def __init__(self, image: Image, hardware: Hardware, profile: Profile) -> None:
         super().__init__(image)
         self.manager = MemoryManager(image, hardware, profile)
-        self.board = hardware.board
+        self.power = hardware.power
         self.physical = self.manager.physical
         self.linear_space = self.manager.linear_space
         self.segment = self.manager.kernel_segment
@@ -64,7 +64,7 @@ class SelfTest(Component):
         self.manager.kernel_heap.init_kernel_heap()
         self.heap.run()
         self.print("PASS")
-        self.board.exit(u32(0))
+        self.power.exit(u32(0))
 
     @kernel
     def _test_physical(self) -> None:

@@ -30,7 +30,7 @@ class TableTest(Component):
         self.virtual = manager.virtual
         self.linear_space = manager.linear_space
         self.segment = manager.kernel_segment
-        self.board = hardware.board
+        self.probe = hardware.probe
         self.entries = hardware.format
         self.page_length = hardware.format.page_length
         # Where the kernel segment will be there is nothing yet.
@@ -111,14 +111,14 @@ class TableTest(Component):
     @kernel
     def _test_faults(self) -> None:
         """The MMU refuses to write a read-only page and to read an unmapped one."""
-        fault = self.board.probe_read(VirtualAddress(self.second))
+        fault = self.probe.read(VirtualAddress(self.second))
         assert fault == Fault.NONE, "a read-only page cannot be read"
-        fault = self.board.probe_write(VirtualAddress(self.second), u64(0))
+        fault = self.probe.write(VirtualAddress(self.second), u64(0))
         assert fault == Fault.PERMISSION, "a read-only page can be written"
         self._expect(u64(TWO), u64(ONE))
-        fault = self.board.probe_write(VirtualAddress(self.first), u64(TWO))
+        fault = self.probe.write(VirtualAddress(self.first), u64(TWO))
         assert fault == Fault.NONE, "a writable page cannot be written"
-        fault = self.board.probe_read(VirtualAddress(self.unmapped))
+        fault = self.probe.read(VirtualAddress(self.unmapped))
         assert fault == Fault.NOT_MAPPED, "an unmapped page can be read"
         self.print("  a read-only page and an unmapped page fault: ok")
 
@@ -138,7 +138,7 @@ class TableTest(Component):
         found = self.array_at(u64, linear(page))[0]
         assert found == ONE, f"{found:#x} was written through {address}, not {ONE:#x}"
         self._unmap(table, address)
-        fault = self.board.probe_read(address)
+        fault = self.probe.read(address)
         assert fault == Fault.NOT_MAPPED, "a page can be read after it was unmapped"
         self._unmap(table, neighbour)
         self.physical.free_physical_page(page)

@@ -10,7 +10,7 @@ from kernmem.compiler import compile_component, emit_c
 from kernmem.hardware import HardwareDescription, find
 from kernmem.language import Component, Image, Memory, api, set_pointer_bytes, u8, u32
 from kernmem.machine.image import BuiltImage, link_image
-from kernmem.memory.architecture import Board, Hardware
+from kernmem.memory.architecture import Hardware
 
 LATE = ("kernelheap.c", "kernelheapcheck.c")
 """C files of the memory manager that run only once the MMU is on: the heap lies in the segment.
@@ -27,20 +27,21 @@ class BootedKernel(Component):
 
     c_module = "board"
 
-    def __init__(self, image: Image, kernel: Component, board: Board) -> None:
+    def __init__(self, image: Image, kernel: Component, hardware: Hardware) -> None:
         super().__init__(image)
         self.kernel = kernel
-        self.board = board
+        self.console = hardware.console
+        self.power = hardware.power
 
     @api
     def kernmem_put(self, character: u8) -> None:
         """Write one character to the console."""
-        self.board.put(character)
+        self.console.put(character)
 
     @api
     def kernmem_exit(self, status: u32) -> None:
         """Leave the machine with an exit status; 0 is success."""
-        self.board.exit(status)
+        self.power.exit(status)
 
 
 def put_together(
@@ -51,7 +52,7 @@ def put_together(
     image = Image(hardware.target, memory, hardware.statics_base)
     components = hardware.build(image)
     kernel = make_kernel(image, components)
-    return image, kernel, BootedKernel(image, kernel, components.board)
+    return image, kernel, BootedKernel(image, kernel, components)
 
 
 def build_kernel(

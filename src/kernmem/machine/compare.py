@@ -51,7 +51,7 @@ def _parts(machine: Machine) -> Iterator[tuple[str, int, bytes]]:
         address = machine.static_address(static)
         yield static.name, address, machine.read_virtual(address, _length(machine, static))
     for region in machine.hardware.ram:
-        start = max(region.start, machine.hardware.program_end)
+        start = max(region.start, machine.hardware.program.end)
         while start < region.end:
             length = min(SLICE, region.end - start)
             yield "physical memory", start, machine.read_physical(start, length)

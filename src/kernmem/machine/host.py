@@ -14,7 +14,7 @@ from typing import Any
 
 from kernmem.compiler import compile_component, emit_c
 from kernmem.hardware import HardwareDescription
-from kernmem.hardware.aarch64.board import UART_DATA, Aarch64Board
+from kernmem.hardware.devices import pl011
 from kernmem.language import Image, Static, Target, layout, set_pointer_bytes
 from kernmem.language.structs import Struct, size_of
 from kernmem.machine.build import MakeKernel
@@ -148,12 +148,12 @@ class HostMachine(Machine):
 
 def _configuration(ram: Region, hardware: Hardware) -> Configuration:
     """What the runtime must know of the hardware."""
-    entries, places, board = hardware.format, hardware.memory_map, hardware.board
+    entries, places, console = hardware.format, hardware.memory_map, hardware.console
     return Configuration(
         ram=window(ram),
         segment=window(Region(places.segment_start, places.segment_end)),
         page_bits=entries.page_length.bit_length() - 1,
         index_bits=entries.index_bits,
         levels=entries.levels,
-        console_register=board.uart + UART_DATA if isinstance(board, Aarch64Board) else 0,
+        console_register=console.uart + pl011.DATA if isinstance(console, pl011.Pl011) else 0,
     )

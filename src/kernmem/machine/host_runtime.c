@@ -46,7 +46,7 @@ static uint64_t text_length;
 static char *message;              /* where kernmem_put writes instead while there is a panic */
 static uint64_t message_length;
 
-/* The board's variables, when the kernel has a board that probes (hardware/aarch64/board.py). */
+/* The board's variables, when the kernel has a board that probes (hardware/probing.py). */
 extern uint64_t fault_expected[1] __attribute__((weak));
 extern uint64_t fault_syndrome[1] __attribute__((weak));
 extern uint64_t fault_address[1] __attribute__((weak));

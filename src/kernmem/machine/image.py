@@ -116,8 +116,8 @@ def link_image(
     elf = directory / "kernel.elf"
     link(
         (
-            f"--defsym=program_start={hardware.program_start:#x}",
-            f"--defsym=program_end={hardware.program_end:#x}",
+            f"--defsym=program_start={hardware.program.start:#x}",
+            f"--defsym=program_end={hardware.program.end:#x}",
             f"--defsym=stack_length={boot.stack_length:#x}",
             "--gc-sections",
             *boot.link_flags,
@@ -128,7 +128,7 @@ def link_image(
         elf,
     )
     start, image = raw_image(elf)
-    assert start == hardware.program_start, f"the image starts at {start:#x}"
+    assert start == hardware.program.start, f"the image starts at {start:#x}"
     replace_file(directory / boot.image_name, elf.read_bytes() if boot.loads_elf else image)
     library = directory / "libkernmem.a"
     archive(compiled, library)

@@ -25,7 +25,8 @@ from unicorn import (
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
-from kernmem.hardware.pc import COM1_DATA, COM1_EMPTY, EXIT_PORT, START_INFO
+from kernmem.hardware.devices.ns16550 import EMPTY, TRANSMIT
+from kernmem.hardware.pc import COM1, EXIT_PORT, START_INFO
 from kernmem.language import KernmemError, PageFault
 from kernmem.machine.errors import MachineError
 from kernmem.machine.unicorn_processor import (
@@ -113,13 +114,13 @@ class X86Cpu(Processor):
             return True
 
         def write_port(_engine: Any, port: int, _size: int, value: int, _data: Any) -> None:
-            if port == COM1_DATA:
+            if port == COM1 + TRANSMIT:
                 put(chr(value & 0xFF))
             elif port == EXIT_PORT:
                 leave(value)
 
         def read_port(_engine: Any, _port: int, _size: int, _data: Any) -> int:
-            return COM1_EMPTY
+            return EMPTY
 
         self.uc.hook_add(UC_HOOK_INSN_INVALID, undefined)
         self.uc.hook_add(UC_HOOK_INSN, write_port, None, 1, 0, x86.UC_X86_INS_OUT)

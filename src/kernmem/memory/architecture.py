@@ -3,7 +3,8 @@
 1. :class:`EntryFormat`: what the bits of a page-table entry mean.  Pure functions of numbers.
 2. :class:`Mmu`: the registers, barriers and invalidations around a change of the tables.
 3. :class:`MemoryMap`: where the board has its RAM and its devices.
-4. :class:`Board`: one character out, an exit status, and a load or store that may fault.
+4. :class:`Console`, :class:`Power`, :class:`Probe`: one character out, an exit status, and a load
+   or store that may fault.
 
 Levels count from the bottom: level 0 maps pages, the root is level ``levels - 1``.
 """
@@ -296,32 +297,47 @@ class Region:
     end: int
 
 
-class MemoryMap(Component):
-    """Where things are.
+@dataclass(frozen=True)
+class Places:
+    """Where things are that are known at build time.
 
-    Attributes (build-time):
-        ranges: takes what :meth:`report` says.
+    Attributes:
+        program: the window that the kernel image, its stack and its variables lie in.
         devices: the peripherals, mapped linearly, as device memory, in every kernel space.
-        linear_end: the linear space maps addresses from 0 (or ``linear_start``) up to here.
-        segment_start, segment_end: where the kernel segment may lie, in virtual addresses.
-        program_start: the first byte of the kernel image.
+        linear: the linear space maps what of RAM and devices is in this range.
+        segment: where the kernel segment may lie, in virtual addresses.
     """
 
+    program: Region
     devices: tuple[Region, ...]
-    linear_start: int
-    linear_end: int
-    segment_start: int
-    segment_end: int
-    program_start: int
+    linear: Region
+    segment: Region
 
-    def __init__(self, image: Image) -> None:
+
+class MemoryMap(Component):
+    """Where things are, and what the firmware says of the RAM.
+
+    Attributes:
+        ranges: takes what :meth:`report` says.
+    """
+
+    c_module = "physical"
+
+    def __init__(self, image: Image, places: Places) -> None:
         super().__init__(image)
         self.ranges = MemoryRanges(image)
+        self.devices = places.devices
+        self.linear_start = places.linear.start
+        self.linear_end = places.linear.end
+        self.segment_start = places.segment.start
+        self.segment_end = places.segment.end
+        self.program_start = places.program.start
+        self.window_end = places.program.end
 
     @kernel
     def program_end(self) -> PhysicalAddress:
         """The first byte after the kernel image, its stack and its variables."""
-        raise NotImplementedError
+        return PhysicalAddress(self.window_end)
 
     @kernel
     def report(self) -> None:
@@ -333,26 +349,37 @@ class MemoryMap(Component):
         raise NotImplementedError
 
 
-class Board(Component):
-    """The little that a self-testing kernel needs of the board, and nothing else does."""
+# What a self-testing kernel needs, and nothing else does --------------------------------------
+
+
+class Console(Component):
+    """Where text goes."""
 
     @kernel
     def put(self, character: u8) -> None:
         """Write one character to the console."""
         raise NotImplementedError
 
+
+class Power(Component):
+    """The way out."""
+
     @kernel
     def exit(self, status: u32) -> None:
         """Leave the machine with an exit status; 0 is success."""
         raise NotImplementedError
 
+
+class Probe(Component):
+    """Loads and stores that may fault."""
+
     @kernel
-    def probe_read(self, address: VirtualAddress) -> Fault:
+    def read(self, address: VirtualAddress) -> Fault:
         """Load 8 bytes at ``address`` and say what the MMU thought of it."""
         raise NotImplementedError
 
     @kernel
-    def probe_write(self, address: VirtualAddress, value: u64) -> Fault:
+    def write(self, address: VirtualAddress, value: u64) -> Fault:
         """Store 8 bytes at ``address`` and say what the MMU thought of it."""
         raise NotImplementedError
 
@@ -364,4 +391,6 @@ class Hardware:
     format: EntryFormat
     mmu: Mmu
     memory_map: MemoryMap
-    board: Board
+    console: Console
+    power: Power
+    probe: Probe

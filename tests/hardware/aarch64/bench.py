@@ -66,7 +66,7 @@ class Bench:
         for number in range(16):
             self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
         for root in (ROOT, OTHER_ROOT):
-            self.store(root, LAB.program_start // BLOCK, self.block(LAB.program_start))
+            self.store(root, LAB.program.start // BLOCK, self.block(LAB.program.start))
         self.store(ROOT, PAGES // BLOCK, self.link(TABLE))
         if enable:
             self.mmu.enable(PhysicalAddress(ROOT))
@@ -140,7 +140,7 @@ class Bench:
     def new_root(self, number: int, frame: int) -> PhysicalAddress:
         """A root of its own for one of a few spaces, whose first page is one of the frames."""
         root = ROOTS + number * 2 * PAGE
-        self.store(root, LAB.program_start // BLOCK, self.block(LAB.program_start))
+        self.store(root, LAB.program.start // BLOCK, self.block(LAB.program.start))
         self.store(root + PAGE, 0, self.page(frame))
         self.store(root, PAGES // BLOCK, self.link(root + PAGE))
         self.mmu.order_tables()

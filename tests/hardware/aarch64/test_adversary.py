@@ -152,7 +152,7 @@ class Duel:
         self.random = random.Random(seed)
         self.bench = Bench()
         memory = {
-            root + 8 * (LAB.program_start // BLOCK): self.bench.block(LAB.program_start)
+            root + 8 * (LAB.program.start // BLOCK): self.bench.block(LAB.program.start)
             for root in (ROOT, OTHER_ROOT)
         }
         memory[ROOT + 8 * INDEXES[0]] = self.bench.link(TABLE)
@@ -197,7 +197,7 @@ class Duel:
     def upper(self) -> None:
         root = self.random.choice((ROOT, OTHER_ROOT))
         entry = self.random.choice(
-            (0, 0, self.bench.block(LAB.program_start), *map(self.bench.link, TABLES))
+            (0, 0, self.bench.block(LAB.program.start), *map(self.bench.link, TABLES))
         )
         self.store(root, self.random.choice(INDEXES), entry)
 

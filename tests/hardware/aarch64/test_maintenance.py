@@ -414,4 +414,4 @@ def test_entries_that_mean_nothing(bench: Bench, index: int, entry: int, rule: s
 def test_unmap_the_running_program(bench: Bench) -> None:
     """Not even for a moment."""
     with Broken("SELF_UNMAP"):
-        bench.store(ROOT, LAB.program_start // BLOCK, 0)
+        bench.store(ROOT, LAB.program.start // BLOCK, 0)

@@ -49,10 +49,7 @@ def plain_image(name: str) -> HardwareDescription:
     return replace(
         hardware,
         build=partial(build, page_bits=GRANULES[name], program=IMAGE_PROGRAM),
-        program_start=IMAGE_PROGRAM.start,
-        program_end=IMAGE_PROGRAM.end,
-        statics_base=IMAGE_PROGRAM.start + 0x10_0000,
-        stack_top=IMAGE_PROGRAM.end,
+        program=IMAGE_PROGRAM,
         peripherals=partial(peripherals, place=IMAGE_TREE),
         boot=boot,
     )

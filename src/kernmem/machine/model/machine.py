@@ -29,13 +29,13 @@ class Model(Machine):
         set_pointer_bytes(hardware.target.pointer_bytes)
         memory = ModelMemory(hardware)
         image = Image(hardware.target, memory, hardware.statics_base)
-        image.stack_pointer = hardware.stack_top
+        image.stack_pointer = hardware.program.end
         image.console = memory.write_console
         super().__init__(hardware, image, make_kernel(image, hardware.build(image)), memory)
-        if image.statics_end > hardware.stack_top:
+        if image.statics_end > hardware.program.end:
             raise ValueError(
                 f"the statics end at {image.statics_end:#x}, past the program window of "
-                f"{hardware.name}, which ends at {hardware.stack_top:#x}"
+                f"{hardware.name}, which ends at {hardware.program.end:#x}"
             )
 
     @property
@@ -50,7 +50,7 @@ class Model(Machine):
         except AssertionError as failure:  # what the compiled kernel panics with
             raise KernelPanic(str(failure)) from failure
         finally:
-            self.image.stack_pointer = self.hardware.stack_top
+            self.image.stack_pointer = self.hardware.program.end
 
     def static_address(self, static: Static) -> int:
         """Where the image put it."""
@@ -83,4 +83,4 @@ class Model(Machine):
     def restore(self, state: Snapshot) -> None:
         """Go back to a snapshot."""
         self.memory.restore(state)
-        self.image.stack_pointer = self.hardware.stack_top
+        self.image.stack_pointer = self.hardware.program.end

@@ -1,0 +1,35 @@
+"""Loads and stores that may fault, in AArch64: the syndrome is ESR_EL1, the address FAR_EL1."""
+
+from __future__ import annotations
+
+from kernmem.hardware.probing import VectorProbe
+from kernmem.language import VirtualAddress, intrinsic, u64
+
+DATA_ABORT = 0b100101 << 26  # taken from the same exception level (DDI 0487, D23.2.37)
+
+
+class Aarch64Probe(VectorProbe):
+    """Bits 31:26 of a syndrome are the class; 5:2 the fault status, whose level is 1:0."""
+
+    syndrome_mask = 0b111111 << 26 | 0b1111 << 2
+    not_mapped = DATA_ABORT | 0b0001 << 2  # translation fault
+    forbidden = DATA_ABORT | 0b0011 << 2  # permission fault
+
+    @intrinsic(
+        aarch64=(
+            "uint64_t value;\n"
+            '__asm__ volatile("ldr %0, [%1]" : "=r"(value) : "r"(address) : "memory");'
+        ),
+        host="kernmem_host_probe_read((uint64_t)address);",
+    )
+    def try_load(self, address: VirtualAddress) -> None:
+        """Load 8 bytes in one instruction, and ignore them."""
+        self.model_load(address)
+
+    @intrinsic(
+        aarch64='__asm__ volatile("str %0, [%1]" :: "r"(value), "r"(address) : "memory");',
+        host="kernmem_host_probe_write((uint64_t)address, value);",
+    )
+    def try_store(self, address: VirtualAddress, value: u64) -> None:
+        """Store 8 bytes in one instruction."""
+        self.model_store(address, value)

@@ -1,0 +1,1 @@
+"""The devices that boards have: one file each, its driver and how simulators see it."""
