@@ -65,8 +65,8 @@ def test_linear_blocks_and_text(machine: Machine) -> None:
     assert {each.level for each in table.ranges} == {0, 1}
     assert all(each.virtual == each.physical for each in table.ranges)
     text = str(table)
-    assert "kernel rw user -- - device  page  (level 0)" in text
-    assert "kernel rw user -- x normal  block (level 1)" in text
+    assert "kernel rw user -- - device    page  (level 0)" in text
+    assert "kernel rw user -- x normal    block (level 1)" in text
     header, *lines = text.splitlines()[1:]
     assert {line.index("0x", 3) for line in lines} == {header.index("physical")}
 

@@ -1,9 +1,16 @@
-"""Page tables, as a person reads them: ranges, not entries."""
+"""Page tables, as a person reads them: ranges, not entries.
+
+The walk is not the kernel's ``pagetable_next_range``, which believes its tables, and runs only
+where they can be addressed.  This one reads a machine that stopped anywhere, with tables that may
+be damaged, and takes nothing for granted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy
 
 from kernmem.language import u32, usize
 from kernmem.machine.port import Machine, components
@@ -14,7 +21,7 @@ UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 @dataclass(frozen=True)
 class MappedRange:
-    """Leaves of one level and mapping, side by side on both sides.
+    """Leaves of one level and mapping, side by side on both sides; guards, without access, too.
 
     Attributes:
         level: of the entries; 0 maps pages, a higher one blocks.
@@ -78,34 +85,44 @@ class _Walk:
 
     def leaves(self, table: int, level: int, start: int) -> Iterator[MappedRange]:
         """The leaves under a table, one by one; ``start`` is its first virtual address."""
-        if not self._is_table(table, start):
+        if not self._is_table(table, level, start):
             return
         self.tables.append(table)
         entries = self.entries
         size, count = entries.entry_length, int(entries.table_length(u32(level)))
-        words = self.machine.read_physical(table, size * count)
+        data = self.machine.read_physical(table, size * count)
         shift = int(entries.shift(u32(level)))
-        for index in range(count):
-            at = index * size
-            entry = usize(int.from_bytes(words[at : at + size], "little"))
-            if entry == 0 or not entries.is_valid(entry):
+        for index, word in enumerate(numpy.frombuffer(data, f"<u{size}").tolist()):
+            if word == 0:
                 continue
-            virtual = start + (index << shift)
-            if not entries.is_leaf(entry, u32(level)):
-                yield from self.leaves(int(entries.next_table(entry)), level - 1, virtual)
+            entry, place = usize(word), table + index * size
+            virtual = self._canonical(start + (index << shift))
+            if entries.is_table(entry, u32(level)):
+                if level == 0:
+                    self.problems.append(f"{place:#x} leads to a table, at level 0")
+                else:
+                    yield from self.leaves(int(entries.next_table(entry)), level - 1, virtual)
             elif level > entries.block_levels:
-                self.problems.append(f"{table + at:#x} holds a block, at level {level}")
+                self.problems.append(f"{place:#x} holds {word:#x}: no leaf can be at level {level}")
             else:
                 frame = int(entries.frame(entry, u32(level)))
-                yield MappedRange(
-                    virtual, frame, 1 << shift, entries.mapping(entry, u32(level)), level
-                )
+                mapping = entries.mapping(entry, u32(level))
+                yield MappedRange(virtual, frame, 1 << shift, mapping, level)
 
-    def _is_table(self, table: int, start: int) -> bool:
+    def _canonical(self, virtual: int) -> int:
+        """The upper half of the root is for the last of all addresses."""
+        entries = self.entries
+        if entries.upper_half and entries.last_virtual < virtual < entries.upper_start:
+            return virtual - (entries.last_virtual + 1) + entries.upper_start
+        return virtual
+
+    def _is_table(self, table: int, level: int, start: int) -> bool:
         """Whether there can be a table; two entries that lead to one would never end."""
+        is_root = level == self.entries.levels - 1
+        pages = self.entries.root_pages if is_root else 1
         if table in self.tables:
             self.problems.append(f"the table {table:#x} is reached again, for {start:#x}")
-        elif table % self.entries.page_length:
+        elif table % (pages * self.entries.page_length):
             self.problems.append(f"the table {table:#x}, for {start:#x}, is misaligned")
         elif not any(each.start <= table < each.end for each in self.machine.hardware.ram):
             self.problems.append(f"the table {table:#x}, for {start:#x}, is not in RAM")
@@ -149,9 +166,17 @@ def flags(mapping: Mapping) -> str:
         user = "rw"
     elif Mapping.USER_READ_ONLY in mapping:
         kernel = user = "r-"
+    elif Mapping.READ_ONLY in mapping:
+        kernel = "r-"
     execute = "-" if Mapping.NO_EXECUTE in mapping else "x"
-    memory = "device" if Mapping.DEVICE in mapping else "normal"
-    return f"kernel {kernel} user {user} {execute} {memory}"
+    if Mapping.NO_ACCESS in mapping:
+        kernel, user, execute = "--", "--", "-"
+    memory = "normal"
+    if Mapping.DEVICE in mapping:
+        memory = "device"
+    elif Mapping.UNCACHED in mapping:
+        memory = "uncached"
+    return f"kernel {kernel} user {user} {execute} {memory:8}"
 
 
 def size(length: int) -> str:
