@@ -167,6 +167,13 @@ def test_build(tmp_path: Path) -> None:
     assert "\x1b" not in result.stdout
 
 
+@pytest.mark.parametrize("board", ["virt", "armv7-virt", "pc", "riscv-virt"])
+def test_build_tells_the_deepest_stack(board: str, tmp_path: Path) -> None:
+    """On every architecture: a bound, below what the linker leaves for the stack."""
+    told = facts("build", board, "-o", tmp_path, "--json")
+    assert 500 < told["deepest_stack"] < 2048
+
+
 def test_build_tells_a_program_what_it_wrote(tmp_path: Path) -> None:
     told = facts("build", "lab", "-o", tmp_path, "--amalgamate", "--profile", "spec", "--json")
     assert told["hardware"] == "lab"

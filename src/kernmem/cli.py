@@ -165,8 +165,7 @@ def build_command(
     screen = console()
     screen.print(table)
     screen.print(f"{len(delivery.files)} files in {output} in {seconds:.1f} s")
-    if delivery.deepest_stack is not None:
-        screen.print(f"deepest stack of the memory manager: {delivery.deepest_stack:,} bytes")
+    screen.print(f"deepest stack of the memory manager: {delivery.deepest_stack:,} bytes")
 
 
 # kernmem run ------------------------------------------------------------------------------------

@@ -41,12 +41,11 @@ class Delivery:
     """All that was written.
 
     Attributes:
-        deepest_stack: bytes that the deepest path through the memory manager takes; None where
-            the machine code cannot be read for it.
+        deepest_stack: bytes that the deepest path through the memory manager takes.
     """
 
     files: tuple[DeliveredFile, ...]
-    deepest_stack: int | None
+    deepest_stack: int
 
 
 def deliver(
@@ -67,9 +66,7 @@ def deliver(
     directory.mkdir(parents=True, exist_ok=True)
     _forget_c(directory / "c")
     built = build_image(hardware.name, directory, manager, **how)
-    deepest = None
-    if hardware.target.isa == "aarch64":  # the one whose machine code is read for its calls
-        deepest = max(use.bytes for use in built.stack_use.values())
+    deepest = max(use.bytes for use in built.stack_use.values())
     # A library is for other kernels, so the self-test is not in it; an image needs a kernel.
     with tempfile.TemporaryDirectory(prefix="kernmem-") as place:
         selftest = build_image(hardware.name, Path(place), selftest_kernel(profile), **how)

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 import kernmem
+from kernmem.hardware import HARDWARE
+from kernmem.hardware.pc import PC
+from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.machine.compare import first_difference
 from kernmem.machine.port import Machine
 from kernmem.memory.architecture import Mapping
@@ -171,11 +176,13 @@ def first_differing_call(
     return f"call {high} of {len(calls)}, {calls[high - 1]}"
 
 
-def assert_same(kinds: tuple[str, str], heap: int, pagetable: int, **options: Any) -> None:
+def assert_same(
+    kinds: tuple[str, str], heap: int, pagetable: int, board: str = "lab", **options: Any
+) -> None:
     """Run the scenario on two kinds of machine and compare."""
 
     def make() -> tuple[Machine, Machine]:
-        one, other = (kernmem.boot("lab", kind, **options) for kind in kinds)
+        one, other = (kernmem.boot(board, kind, **options) for kind in kinds)
         return one, other
 
     parts = scenario(heap, pagetable)
@@ -209,6 +216,25 @@ def test_long_run_leaves_the_same_bytes(other: str) -> None:
 @pytest.mark.parametrize("other", ["host", "unicorn"])
 def test_every_profile_leaves_the_same_bytes(other: str, options: dict[str, Any]) -> None:
     assert_same(("model", other), 2_000, 500, **options)
+
+
+@pytest.mark.parametrize("board", ["rpi3", "virt", "armv7-virt", "pc", "riscv-virt"])
+def test_every_architecture_leaves_the_same_bytes(
+    board: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In all RAM: on these boards the kernel uses what lies below the program, too."""
+    without = replace(PC, simulated_mmu=partial(SimulatedX86, pcids=False))  # as in Unicorn
+    monkeypatch.setitem(HARDWARE, "pc", without)
+    assert_same(("model", "unicorn"), 1_000, 300, board)
+
+
+def test_a_difference_below_the_program_is_found() -> None:
+    one, other = (kernmem.boot("pc", "model") for _ in range(2))
+    assert first_difference(one, other) is None
+    other.write_physical(0x9_0000, b"!")
+    difference = first_difference(one, other)
+    assert difference is not None
+    assert (difference.place, difference.address) == ("physical memory", 0x9_0000)
 
 
 def test_a_difference_is_found_and_named() -> None:

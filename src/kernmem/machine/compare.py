@@ -1,4 +1,4 @@
-"""Whether two machines hold the same bytes: in their statics and in all of the physical heap."""
+"""Whether two machines hold the same bytes: in their statics and in all RAM beside the program."""
 
 from __future__ import annotations
 
@@ -50,12 +50,15 @@ def _parts(machine: Machine) -> Iterator[tuple[str, int, bytes]]:
     for static in machine.image.statics.values():
         address = machine.static_address(static)
         yield static.name, address, machine.read_virtual(address, _length(machine, static))
+    program = machine.hardware.program  # code and stack differ, and the statics are named above
     for region in machine.hardware.ram:
-        start = max(region.start, machine.hardware.program.end)
-        while start < region.end:
-            length = min(SLICE, region.end - start)
-            yield "physical memory", start, machine.read_physical(start, length)
-            start += length
+        for start, end in (
+            (region.start, min(region.end, program.start)),
+            (max(region.start, program.end), region.end),
+        ):
+            for place in range(start, end, SLICE):
+                data = machine.read_physical(place, min(SLICE, end - place))
+                yield "physical memory", place, data
 
 
 def _length(machine: Machine, static: Static) -> int:

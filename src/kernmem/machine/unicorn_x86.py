@@ -26,7 +26,7 @@ from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import Uc, uclib
 
 from kernmem.hardware.devices.ns16550 import EMPTY, TRANSMIT
-from kernmem.hardware.pc import COM1, EXIT_PORT, START_INFO
+from kernmem.hardware.pc import COM1, EXIT_PORT, PROGRAM, START_INFO
 from kernmem.language import KernmemError, PageFault
 from kernmem.machine.errors import MachineError
 from kernmem.machine.unicorn_processor import (
@@ -42,8 +42,8 @@ UNDEFINED, GENERAL_PROTECTION, PAGE_FAULT = 6, 13, 14
 ERROR_CODES = (8, 10, 11, 12, 13, 14, 17, 21, 29, 30)
 """The vectors that push an error code (SDM 3A 6.3.1, table 6-1)."""
 
-STUB = 0x6000
-"""A page below the start info, where the loader's last instructions are."""
+STUB = PROGRAM.end - 0x1000
+"""A page of what will be the kernel's stack, where the loader's last instructions are."""
 
 ARGUMENTS = tuple(
     getattr(x86, f"UC_X86_REG_{name}") for name in ("RDI", "RSI", "RDX", "RCX", "R8", "R9")
