@@ -181,7 +181,7 @@ def test_global_entries_outlive_a_switch() -> None:
 def test_a_space_is_visible_before_it_is_entered() -> None:
     """The very next instruction is fetched through it."""
     bench = Bench()
-    bench.store(OTHER_ROOT, 5, 0)
+    bench.store(OTHER_ROOT, 5, entry(0x4000_0000, FULL))
     with pytest.raises(ModelViolation, match=r"NEW_NOT_VISIBLE: the table at 0x81004000"):
         bench.simulated.execute("csrw satp", 8 << 60 | 9 << 44 | OTHER_ROOT >> 12)
     bench.fence(None, 8)

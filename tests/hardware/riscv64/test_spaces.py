@@ -81,12 +81,58 @@ def test_what_was_not_valid_is_remembered_too() -> None:
     bench = left()
     bench.store(SPARE, 0, entry(bench.frame(3), FULL))
     bench.store(MIDDLE, 1, entry(SPARE, V))
-    bench.fence(PAGES + 0x20_0000, OURS)  # about a leaf only
     with pytest.raises(ModelViolation, match="NEW_NOT_VISIBLE"):
         use(bench, ROOT, OURS)
-    bench.fence(None, OURS)
+    bench.fence(PAGES + 0x20_0000, OURS)  # about a leaf only
     use(bench, ROOT, OURS)
+    with pytest.raises(ModelViolation, match="INVALID_CACHED"):
+        bench.model.load(PAGES + 0x20_0000)
+    bench.fence(None, OURS)
     assert bench.model.load(PAGES + 0x20_0000) == 3
+
+
+def test_a_fence_for_an_address_orders_the_stores_to_its_leaf() -> None:
+    """After a fence for all addresses, for those that changed since; and for no others."""
+    bench = left()
+    bench.fence(None, OURS)
+    bench.set(1, 2)
+    bench.set(2, 3)
+    for address, asid in (
+        (bench.virtual(1), OURS),
+        (bench.virtual(3), OURS),
+        (bench.virtual(2), OTHERS),
+    ):
+        bench.fence(address, asid)
+        with pytest.raises(ModelViolation, match=r"NEW_NOT_VISIBLE: the table at 0x81002000"):
+            use(bench, ROOT, OURS)
+    bench.fence(bench.virtual(2), OURS)
+    use(bench, ROOT, OURS)
+    assert [bench.read(number) for number in range(3)] == [1, 2, 3]
+
+
+def test_a_store_after_the_fence_for_its_leaf_is_not_ordered() -> None:
+    bench = left()
+    bench.fence(None, OURS)
+    bench.set(1, 2)
+    bench.fence(bench.virtual(1), OURS)
+    bench.set(1, 3)
+    with pytest.raises(ModelViolation, match="NEW_NOT_VISIBLE"):
+        use(bench, ROOT, OURS)
+    bench.fence(bench.virtual(1), None)
+    use(bench, ROOT, OURS)
+    assert bench.read(1) == 3
+
+
+def test_a_fence_for_one_space_does_not_order_a_global_leaf() -> None:
+    bench = left()
+    bench.fence()
+    bench.set(1, 2, FULL | G)
+    bench.fence(bench.virtual(1), OURS)
+    with pytest.raises(ModelViolation, match="NEW_NOT_VISIBLE"):
+        use(bench, ROOT, OURS)
+    bench.fence(bench.virtual(1), None)
+    use(bench, ROOT, OURS)
+    assert bench.read(1) == 2
 
 
 def test_the_memory_of_a_space_that_was_left_is_free() -> None:

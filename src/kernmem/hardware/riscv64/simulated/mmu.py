@@ -13,6 +13,7 @@ from kernmem.hardware.riscv64.simulated.walk import (
     Leaf,
     Outcome,
     Scheme,
+    leaf_place,
     refusal,
     walk,
 )
@@ -60,9 +61,10 @@ class SimulatedRiscv64(SimulatedMmu):
         self._satp = 0  # as the boot code leaves it: Bare
         self._sstatus = 0
         self._fenced = False  # since reset, which leaves the caches unknown
-        self._order = StoreOrder()
+        self._order = StoreOrder(ram)
         self._tables: LiveTables | None = None
         self._left: list[LiveTables] = []  # spaces left, of which something may be cached
+        self._roots: dict[int, tuple[int, Scheme]] = {}  # what was last entered under an ASID
 
     # Instructions -------------------------------------------------------------------------
 
@@ -105,6 +107,10 @@ class SimulatedRiscv64(SimulatedMmu):
             self._left = kept
         for tables in self._spaces():
             tables.fence(address, every_space=asid is None, this_space=tables.asid == asid)
+        if address is not None:
+            for known, (root, scheme) in self._roots.items():
+                if asid in (None, known):
+                    self._order.fence_leaf(leaf_place(scheme, root, address, self._ram), asid)
 
     def _spaces(self) -> Iterator[LiveTables]:
         """The space in use, and those that were left."""
@@ -165,6 +171,7 @@ class SimulatedRiscv64(SimulatedMmu):
         if before is not None:
             self._left.remove(before)
         self._leave()
+        self._roots[asid] = root, scheme
         self._tables = tables
         self.enabled = True
 

@@ -19,7 +19,7 @@ from kernmem.hardware.riscv64.simulated.walk import (
     is_pointer,
     target,
 )
-from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
+from kernmem.hardware.simulation import CHUNK, CHUNK_BITS, SimulatedRam
 from kernmem.language import ModelViolation
 
 
@@ -84,28 +84,46 @@ class Stale:
 
 
 class StoreOrder:
-    """Which stores walks are sure to see: those before a fence that is about the walk."""
+    """What walks are sure to see: the stores before a fence that is about the walk.
 
-    def __init__(self) -> None:
-        self._fences = 0
-        self._last: dict[int | None, int] = {}  # for an ASID; None: for all
-        self._stores: dict[int, int] = {}  # to a chunk: how many fences came before
+    A fence for all addresses is about every entry, one for an address about the leaf of that only.
+    So for each ASID it is kept what walks see of the chunks stored to since the last of the former.
+    """
+
+    def __init__(self, ram: SimulatedRam) -> None:
+        self._ram = ram
+        # By ASID.  None: global entries, and spaces that had no fence of their own.
+        self._seen: dict[int | None, dict[int, bytes]] = {None: {}}
 
     def fence(self, asid: int | None) -> None:
         """A fence for all addresses, of one space or of all."""
-        self._fences += 1
-        self._last[asid] = self._fences
         if asid is None:
-            self._stores.clear()
+            self._seen.clear()
+        self._seen[asid] = {}
+
+    def fence_leaf(self, place: int, asid: int | None) -> None:
+        """A fence for an address whose leaf is at ``place``, in one space or in all."""
+        if asid is not None:
+            self._seen.setdefault(asid, dict(self._seen[None]))
+        chunk, offset = divmod(place, CHUNK)
+        new = self._ram.peek(place, 8)
+        for known, chunks in self._seen.items():
+            seen = chunks.get(chunk)
+            if seen is not None and (
+                asid is None or (asid == known and not (seen[offset] | new[0]) & G)
+            ):
+                chunks[chunk] = seen[:offset] + new + seen[offset + 8 :]
 
     def store(self, chunk: int) -> None:
-        """A store to a chunk of RAM."""
-        self._stores[chunk] = self._fences
+        """A store to a chunk of RAM, before it is done."""
+        for chunks in self._seen.values():
+            if chunk not in chunks:
+                chunks[chunk] = self._ram.peek(chunk << CHUNK_BITS, CHUNK)
 
     def is_visible(self, chunk: int, asid: int, *, is_global: bool) -> bool:
         """Whether walks for an ASID see it; a fence for one space is not about global entries."""
-        fences = [self._last.get(None, 0)] + ([] if is_global else [self._last.get(asid, 0)])
-        return self._stores.get(chunk, -1) < max(fences)
+        seen = self._seen[None if is_global or asid not in self._seen else asid].get(chunk)
+        return seen is None or seen == self._ram.peek(chunk << CHUNK_BITS, CHUNK)
 
 
 class LiveTables:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-from kernmem.hardware.simulation import Access
+from kernmem.hardware.simulation import Access, SimulatedRam
 
 V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
 RESERVED = 0x3FF << 54
@@ -101,6 +101,17 @@ def walk(scheme: Scheme, root: int, address: int, values: Values[Old]) -> list[O
     if not scheme.is_canonical(address):
         return [Outcome(Fault(FaultKind.PAGE, "the address is not canonical"), None)]
     return list(_walk(scheme, root, address, values, scheme.levels - 1, None, False))
+
+
+def leaf_place(scheme: Scheme, root: int, address: int, ram: SimulatedRam) -> int:
+    """Where the entry is that leads to no table, or that of level 0, by what memory holds."""
+    table, level = root, scheme.levels - 1
+    while True:
+        place = table + 8 * (address >> scheme.shift(level) & 0x1FF)
+        entry = int.from_bytes(ram.peek(place, 8), "little")
+        if level == 0 or not is_pointer(entry):
+            return place
+        table, level = target(entry), level - 1
 
 
 def _walk(
