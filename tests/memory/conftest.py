@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import machines
 import pytest
+import segments
 
 from kernmem.machine.port import Machine
 
@@ -22,6 +24,20 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 def booted(request: pytest.FixtureRequest) -> Machine:
     """Every machine in turn, booted: in the kernel's space, its heap empty."""
     return machines.booted(request.param)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[*((name, 64) for name in machines.NAMES), ("flat", 0), ("unicorn", 0)],
+    ids=lambda which: f"{which[0]}-{which[1]}",
+)
+def segmented(request: pytest.FixtureRequest) -> Iterator[tuple[Machine, Any]]:
+    """Every machine in turn, with an empty segment and no heap, and its state.
+
+    The segment has a shadow; on two of the machines there is one without too.
+    """
+    with segments.make(*request.param) as machine:
+        yield machine, machine.snapshot()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,154 +9,33 @@ import pytest
 from flat import PAGE, SEGMENT, Layout, flat
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import (
-    MAKERS,
-    NAMES,
-    free_list,
-    heap_pages,
-    leaves_of,
-    registries,
-    state,
-    take_all_pages,
+from machines import free_list, heap_pages, registries, state, take_all_pages
+from segments import (
+    OK,
+    SHADOW,
+    SegmentKernel,
+    check,
+    make,
+    page_of,
+    pages_of,
+    segment,
+    shadow_of,
+    shadow_pages,
+    tables,
 )
 
-from kernmem.hardware import find
-from kernmem.language import (
-    Component,
-    Image,
-    KernelPanic,
-    PageFault,
-    VirtualAddress,
-    api,
-    u32,
-)
-from kernmem.machine.compare import first_difference
+from kernmem.language import KernelPanic
 from kernmem.machine.port import Machine
-from kernmem.memory.architecture import Hardware, Mapping, Region
-from kernmem.memory.kernel_segment import BATCH, SHADOW_MARGIN, KernelSegment
-from kernmem.memory.linear_space import LinearSpace
-from kernmem.memory.pagetable import PagetableStatus
-from kernmem.memory.physical import PhysicalMemory
-from kernmem.memory.virtual import VirtualMemory
-
-OK = PagetableStatus.OK
-SHADOW = 64
-FLAT_PAGES = 220
-
-
-class SegmentKernel(Component):
-    """The memory manager without a heap, and with the segment's calls for the heap."""
-
-    c_module = "segmentkernel"
-
-    def __init__(self, image: Image, hardware: Hardware, shadow: int) -> None:
-        super().__init__(image)
-        memory_map, entries = hardware.memory_map, hardware.format
-        self.physical = PhysicalMemory(image, memory_map, entries.page_length)
-        self.virtual = VirtualMemory(image, entries, hardware.mmu, self.physical)
-        self.linear_space = LinearSpace(image, self.virtual, memory_map)
-        self.segment = KernelSegment(
-            image, self.physical, self.virtual, self.linear_space, memory_map, shadow
-        )
-
-    @api
-    def extend_to(self, end: VirtualAddress) -> bool:
-        """What the heap calls to grow."""
-        return self.segment.extend_kernel_segment_to(end)
-
-    @api
-    def shrink_to(self, end: VirtualAddress) -> None:
-        """What the heap calls to shrink."""
-        self.segment.shrink_kernel_segment_to(end)
-
-
-def make(name: str, shadow: int = SHADOW, layout: Layout | None = None) -> Machine:
-    """A machine of this kind in the kernel's space, its segment empty."""
-    kernel = partial(SegmentKernel, shadow=shadow)
-    machine: Machine
-    if name == "flat":
-        machine = flat(FLAT_PAGES, layout=layout, kernel=kernel)
-    else:
-        machine = MAKERS[name](find("lab"), kernel)
-    machine.init_physical_memory_manager()
-    assert machine.init_linear_space() == OK
-    assert machine.init_kernel_segment() == OK
-    machine.enable_linear_space()
-    machine.enable_kernel_segment()
-    return machine
-
-
-Made = tuple[Machine, Any]
-
-
-@pytest.fixture(scope="module", params=[(n, s) for s in (SHADOW, 0) for n in NAMES], ids=str)
-def made(request: pytest.FixtureRequest) -> Iterator[Made]:
-    """Every machine in turn, with a shadow and without, and its state when it was made."""
-    with make(*request.param) as machine:
-        yield machine, machine.snapshot()
+from kernmem.memory.architecture import Region
+from kernmem.memory.kernel_segment import BATCH, SHADOW_MARGIN
 
 
 @pytest.fixture
-def machine(made: Made) -> Machine:
+def machine(segmented: tuple[Machine, Any]) -> Machine:
     """Every machine in turn, with a shadow and without, its segment empty."""
-    machine, fresh = made
+    machine, fresh = segmented
     machine.restore(fresh)
     return machine
-
-
-def page_of(machine: Machine) -> int:
-    """The length of a page."""
-    return int(machine.physical_mem_info.page_length)
-
-
-def shadow_of(machine: Machine) -> int:
-    """Bytes of the segment that have a byte of shadow."""
-    kernel: Any = machine.kernel
-    return int(kernel.segment.shadow)
-
-
-def segment(machine: Machine) -> tuple[int, int, int]:
-    """Start, end and limit."""
-    info = machine.kernel_segment_info
-    return int(info.segment_start), int(info.segment_end), int(info.segment_limit)
-
-
-def pages_of(machine: Machine) -> tuple[range, range]:
-    """The pages of the segment and those of its shadow, as the registry has them."""
-    info, page = machine.kernel_segment_info, page_of(machine)
-    return (
-        range(int(info.segment_start), int(info.segment_end), page),
-        range(int(info.shadow_start), int(info.shadow_end), page),
-    )
-
-
-def shadow_pages(machine: Machine, pages: int) -> int:
-    """How many pages the shadow of a segment of so many has."""
-    shadow, page = shadow_of(machine), page_of(machine)
-    return -(-(pages * page // shadow + SHADOW_MARGIN) // page) if shadow else 0
-
-
-def tables(machine: Machine, pages: list[int]) -> int:
-    """How many tables below the root lead to these pages."""
-    entries: Any = machine.kernel.virtual.entries  # type: ignore[attr-defined]
-    above = [int(entries.shift(u32(level))) for level in range(1, entries.levels)]
-    return len({(shift, page >> shift) for page in pages for shift in above})
-
-
-def check(machine: Machine) -> None:
-    """Mapped is what the registry says, each page to a frame of its own, and the shadow is long."""
-    own, shadow = pages_of(machine)
-    assert len(shadow) == shadow_pages(machine, len(own))
-    entries: Any = machine.kernel.virtual.entries  # type: ignore[attr-defined]
-    leaves = leaves_of(machine, machine.kernel_segment_info.pagetable)
-    found = {at: leaf for at, leaf in leaves.items() if at >= own.start}
-    expected = dict.fromkeys(own, Mapping.KERNEL)
-    expected |= dict.fromkeys(shadow, Mapping.KERNEL | Mapping.NO_EXECUTE)
-    assert {at: entries.mapping(entry, u32(0)) for at, (_, entry, _) in found.items()} == expected
-    assert {int(level) for _, _, level in found.values()} <= {0}
-    frames = {frame for frame, _, _ in found.values()}
-    assert len(frames) == len(found)
-    assert not frames & set(free_list(machine))
 
 
 def contents(machine: Machine, pages: list[int]) -> list[bytes]:
@@ -200,7 +77,7 @@ def test_both_can_be_filled_to_their_limits() -> None:
 def test_a_limit_within_a_page_is_not_passed(shadow: int) -> None:
     """Not even by an end that lies below it in that page."""
     region = Region(SEGMENT.start, SEGMENT.start + 5 * PAGE + 8)
-    machine = make("flat", shadow, Layout(segment=region))
+    machine = make("flat", shadow, layout=Layout(segment=region))
     limit = segment(machine)[2]
     assert limit == SEGMENT.start + (5 - shadow_pages(machine, 5)) * PAGE
     before = state(machine)
@@ -322,7 +199,7 @@ def test_what_is_mapped_already_is_never_taken(shadow: int) -> None:
     machine.extend_to(end)
     own, above = pages_of(machine)
     assert len(above) == (3 if shadow else 0)
-    for address in [*own[1:], *above[1:]]:
+    for address in [own[1], own[2], *own[31:34], *own[62:66], own[-1], *above[1:]]:
         machine.restore(fresh)
         machine.enter_linear_space()
         table = machine.kernel_segment_info.pagetable
@@ -413,99 +290,3 @@ def test_the_mmu_is_told_once_for_a_batch_of_pages() -> None:
     calls.clear()
     machine.shrink_to(start + 2 * PAGE + 1)
     assert calls == []
-
-
-@pytest.mark.parametrize("name", ["model", "unicorn"])
-def test_what_was_given_back_is_not_reached(name: str) -> None:
-    """Neither the segment nor its shadow, whose last page begins where 64 pages are exceeded."""
-    with make(name) as machine:
-        machine.extend_to(segment(machine)[0] + 65 * page_of(machine))
-        own, shadow = pages_of(machine)
-        gone = [*own[2:], *shadow[1:]]
-        assert len(gone) == 63 + 1
-        for address in gone:
-            machine.store(address, 1)
-        machine.shrink_to(own[2])
-        for address in gone:
-            with pytest.raises(PageFault):
-                machine.load(address)
-
-
-# Sequences --------------------------------------------------------------------------------------
-
-Step = tuple[str, int, int]  # extend or shrink, to how many pages, and how many bytes beyond
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from(["extend", "shrink"]), st.integers(0, 200), st.integers(-2, 2)),
-    max_size=12,
-)
-
-
-def take(machine: Machine, step: Step) -> bool:
-    """Do a step if it makes sense here; whether it did what it says."""
-    kind, pages, beyond = step
-    start, end, _ = segment(machine)
-    to = start + pages * page_of(machine) + beyond
-    if kind == "extend" and to > end:
-        return bool(machine.extend_to(to))
-    if kind == "shrink" and start <= to <= end:
-        machine.shrink_to(to)
-        return True
-    return False
-
-
-def pages_needed(machine: Machine, pages: int) -> int:
-    """What a segment of so many pages takes: itself, its shadow, and the tables of both."""
-    info, page = machine.kernel_segment_info, page_of(machine)
-    above = shadow_pages(machine, pages)
-    mapped = [int(info.segment_start) + number * page for number in range(pages)]
-    mapped += [int(info.shadow_start) + number * page for number in range(above)]
-    return len(mapped) + tables(machine, mapped)
-
-
-@settings(max_examples=25, deadline=None)
-@given(steps=STEPS)
-def test_any_sequence(made: Made, steps: list[Step]) -> None:
-    """Against a model that knows a number of pages.  What is stored in a page stays there."""
-    machine, fresh = made
-    machine.restore(fresh)
-    page, (start, _, limit) = page_of(machine), segment(machine)
-    room = machine.physical_mem_info.free_pages_count + pages_needed(machine, 0)
-    pages = 0
-    stamps: dict[int, int] = {}
-    for number, step in enumerate(steps):
-        kind, whole, beyond = step
-        wanted = whole + (1 if beyond > 0 else 0)
-        if kind == "extend":
-            fits = start + wanted * page <= limit and pages_needed(machine, wanted) <= room
-            possible = wanted > pages and fits
-        else:
-            possible = wanted <= pages and whole * page + beyond >= 0
-        assert take(machine, step) == possible
-        pages = wanted if possible else pages
-        own, shadow = pages_of(machine)
-        assert len(own) == pages
-        free = machine.physical_mem_info.free_pages_count
-        assert room - free == pages_needed(machine, pages)
-        stamps = {at: stamps[at] for at in (*own, *shadow) if at in stamps}
-        for at, stamp in stamps.items():
-            assert machine.load(at) == stamp
-        for at in (*own, *shadow):
-            if at not in stamps:
-                stamps[at] = at + number
-                machine.store(at, stamps[at])
-    check(machine)
-
-
-@pytest.mark.parametrize("other", ["host", "unicorn"])
-def test_compiled_code_leaves_the_same_bytes(other: str) -> None:
-    chance = random.Random(6)
-    with make("model") as one, make(other) as two:
-        for number in range(60):
-            kind = chance.choice(["extend", "shrink"])
-            step = (kind, chance.randrange(200), chance.randrange(-2, 3))
-            assert take(one, step) == take(two, step)
-            for machine in (one, two):
-                for at in pages_of(machine)[number % 2]:
-                    machine.store(at, number)
-        assert first_difference(one, two) is None
