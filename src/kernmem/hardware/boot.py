@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
+
 FREESTANDING = Path(__file__).parent
 """The folder of the C and the linker script that every image needs, whatever the processor."""
 
@@ -102,6 +104,7 @@ def x86_64_boot(*, image_name: str, levels: int = 4, qemu: tuple[str, ...] | Non
             "-mno-red-zone",  # so that a debugger, or a nested handler, may use the stack
             "-fno-pic",
             f"-DPAGING_LEVELS={levels}",  # boot.S chooses them, once for all
+            f"-DLINEAR_GIB={BOOT_LINEAR_GIB}",
         ),
         early_flags=(),
         image_name=image_name,

@@ -1,7 +1,7 @@
 """The PC: one x86-64 processor, COM1, and a loader that knows PVH (QEMU's q35).
 
 The loader describes the memory in its start info (Xen's arch-x86/hvm/start_info.h).  RAM above
-4 GiB is left alone: the boot code's table, with which the kernel starts, ends there.
+64 GiB is left alone: the boot code's table, with which the kernel starts, ends there.
 
 ``pc-la57`` is the same with 5 levels, and a kernel segment that 4 could not reach.
 """
@@ -15,6 +15,7 @@ from kernmem.hardware.boot import x86_64_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.ns16550 import Ns16550
 from kernmem.hardware.peripherals import Bus, Peripheral
+from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import Instructions
 from kernmem.hardware.x86_64.mmu import X86Mmu
@@ -43,7 +44,7 @@ LOW_MEMORY_END = 0x10_0000  # the BIOS's, video memory, and what real mode needs
 PROGRAM = Region(0x10_0000, 0x20_0000)
 RAM = (Region(0, 0xA_0000), Region(0x10_0000, 0x400_0000))  # of a simulator: 64 MiB
 APICS = Region(0xFEC0_0000, 0xFF00_0000)  # I/O APIC, HPET, local APIC
-LINEAR = Region(0, 0x1_0000_0000)
+LINEAR = Region(0, BOOT_LINEAR_GIB << 30)
 SEGMENT = {
     4: Region(0x80_0000_0000, 0x100_0000_0000),
     5: Region(0x8000_0000_0000, 0x8080_0000_0000),  # from where 4 levels end
@@ -127,9 +128,13 @@ def build(image: Image, levels: int = 4) -> Hardware:
     )
 
 
-def peripherals(bus: Bus) -> tuple[Peripheral, ...]:
-    """No devices at addresses; but here a simulator does what the loader does."""
+def peripherals(bus: Bus, *beyond: Region) -> tuple[Peripheral, ...]:
+    """No devices at addresses; but here a simulator does what the loader does.
+
+    It may have RAM ``beyond`` what every PC has.
+    """
     ranges = [(RAM[0].start, RAM[0].end - 0x400, 1), (RAM[1].start, RAM[1].end - 0x2_0000, 1)]
+    ranges += [(region.start, region.end, 1) for region in beyond]
     words = (
         (MAGIC, 4), (1, 4), (0, 4), (0, 4), (0, 8), (0, 8), (0, 8), (START_INFO + 0x100, 8),
         (len(ranges), 4), (0, 4),

@@ -12,18 +12,30 @@ from pathlib import Path
 import pytest
 
 from kernmem.hardware import HardwareDescription
-from kernmem.hardware.pc import MAGIC, PC, PC_LA57, PROGRAM, START_INFO
+from kernmem.hardware.pc import MAGIC, PC, PC_LA57, PROGRAM, START_INFO, peripherals
+from kernmem.hardware.simulation import MachineExit
 from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.inspect.pages import read_regions
-from kernmem.language import Component, Image, KernelPanic, api
-from kernmem.machine.build import build_image
+from kernmem.language import (
+    Component,
+    Image,
+    KernelPanic,
+    PhysicalAddress,
+    api,
+    linear,
+    panic,
+    u32,
+    u64,
+    usize,
+)
+from kernmem.machine.build import build_image, build_kernel, put_together
 from kernmem.machine.image import BuiltImage, link_image
 from kernmem.machine.model import Model
 from kernmem.machine.qemu import QemuMachine
 from kernmem.machine.symbols import StackError
 from kernmem.machine.unicorn import UnicornMachine
 from kernmem.machine.unicorn_core import UnicornCore
-from kernmem.memory.architecture import Hardware
+from kernmem.memory.architecture import Fault, Hardware, Region
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.profile import tuned
 from kernmem.selftest import run_image, run_model, selftest_kernel
@@ -112,9 +124,10 @@ def loaded(
     *ranges: tuple[int, int, int],
     magic: int = MAGIC,
     version: int = 1,
+    hardware: HardwareDescription = PC,
 ) -> Model:
     """A PC whose loader left a memory map of (start, length, type)."""
-    model = Model(PC, kernel)
+    model = Model(hardware, kernel)
     table = START_INFO + 0x200
     info = struct.pack("<4I4Q2I", magic, version, 0, 0, 0, 0, 0, table, len(ranges), 0)
     model.write_physical(START_INFO, info)
@@ -147,18 +160,81 @@ def test_the_memory_map_is_taken_as_it_is() -> None:
 
 
 def test_the_heap_has_what_the_tables_of_the_boot_code_reach() -> None:
-    """Up to 4 GiB, without a hole for ACPI, and not what is below 1 MiB."""
+    """Up to 64 GiB, without a hole for ACPI, and not what is below 1 MiB."""
+    start, reached = (64 << 30) - (1 << 24), 64 << 30
     model = loaded(
         manager,
-        *((0, 0xA_0000, 1), (0x10_0000, 0x200_0000, 1), (1 << 32, 1 << 32, 1)),
+        *((0, 0xA_0000, 1), (0x10_0000, 0x200_0000, 1), (start, 1 << 32, 1)),
         *((0x100_0000, 0x1_0000, 3), (0xF_0000, 0x1_0000, 2)),
+        hardware=replace(PC, ram=(*PC.ram, Region(start, start + (1 << 32)))),
     )
     model.init_physical_memory_manager()
     assert [(each.start, each.end) for each in read_regions(model)] == [
         (0x20_1000, 0x100_0000),
         (0x101_1000, 0x210_0000),
+        (start + 0x1000, reached),
     ]
-    assert model.memory_ranges_info.outside_bytes == 1 << 32
+    assert model.memory_ranges_info.outside_bytes == (1 << 32) - (1 << 24)
+
+
+# RAM above 4 GiB ----------------------------------------------------------------------------
+
+HIGH = Region(5 << 30, (5 << 30) + 0x800_0000)
+
+
+class HighMemory(MemoryManager):
+    """A kernel that uses RAM above 4 GiB: a run of ``pages`` that there is no room for below."""
+
+    def __init__(self, image: Image, hardware: Hardware, pages: int) -> None:
+        super().__init__(image, hardware, tuned())
+        self.probe = hardware.probe
+        self.power = hardware.power
+        self.pages = pages
+
+    @api
+    def kernel_main(self) -> None:
+        """Write to both ends of the run, and have every page back in the end."""
+        self.init_memory()
+        self.linear_space.enter_linear_space()
+        free = self.physical.info.free_pages_count
+        run = self.physical.alloc_physical_pages(usize(self.pages), usize(0), PhysicalAddress(0))
+        if run is None:
+            panic("there is no run of pages above 4 GiB")
+        last = run + (usize(self.pages) * self.physical.page_length - 8)
+        self.print(f"from {run:#x} to {last:#x}")
+        if self.probe.write(linear(run), u64(1)) != Fault.NONE:
+            panic(f"{run:#x} cannot be written to")
+        if self.probe.write(linear(last), u64(1)) != Fault.NONE:
+            panic(f"{last:#x} cannot be written to")
+        self.physical.free_physical_pages(run, usize(self.pages))
+        if self.physical.info.free_pages_count != free:
+            panic("not all pages came back")
+        self.linear_space.leave_linear_space()
+        self.power.exit(u32(0))
+
+
+def test_ram_above_four_gib_is_used() -> None:
+    """The boot code's table reaches it, as the memory manager lists its pages there."""
+    large = replace(PC, ram=(*PC.ram, HIGH), peripherals=lambda bus: peripherals(bus, HIGH))
+    for kind in (Model, UnicornMachine):
+        machine = kind(large, lambda image, parts: HighMemory(image, parts, 0x7000))
+        with machine, pytest.raises(MachineExit) as end:
+            machine.call("kernel_main")
+        assert end.value.status == 0
+        assert machine.console == "from 0x140002000 to 0x147001ff8\n"
+
+
+@pytest.mark.slow
+@pytest.mark.qemu
+@needs_qemu
+def test_ram_above_four_gib_is_used_in_qemu(tmp_path: Path) -> None:
+    """Of 5 GiB, 3 are above."""
+    command = tuple("5G" if word == "64M" else word for word in PC.boot.qemu or ())
+    large = replace(PC, boot=replace(PC.boot, qemu=command))
+    _, _, root = put_together(large, lambda image, parts: HighMemory(image, parts, 0xA_0000))
+    machine = QemuMachine(build_kernel(large, root, tmp_path), seconds=60)
+    assert machine.run() == 0
+    assert machine.console.text.startswith("from 0x1000")
 
 
 @pytest.mark.parametrize(

@@ -204,11 +204,11 @@ class Ram:
 
 
 def test_before_the_first_cr3_all_is_linear() -> None:
-    """The boot code's table: 4 GiB, and no more; other addresses fault as in any table."""
+    """The boot code's table: 64 GiB, and no more; other addresses fault as in any table."""
     core = SimulatedX86(Ram(), PC.program)
-    assert core.translate(0xFFFF_FFFF, Access.WRITE).physical == 0xFFFF_FFFF
+    assert core.translate(0xF_FFFF_FFFF, Access.WRITE).physical == 0xF_FFFF_FFFF
     with pytest.raises(PageFault) as caught:
-        core.translate(1 << 32, Access.WRITE)
+        core.translate(1 << 36, Access.WRITE)
     assert caught.value.syndrome == 14 << 32 | 2
     with pytest.raises(PageFault, match="general protection") as caught:
         core.translate(1 << 47, Access.READ)

@@ -1,4 +1,4 @@
-// From the loader to C: 64-bit mode, the first 4 GiB linear, exceptions and stack in place.
+// From the loader to C: 64-bit mode, the first GiBs linear, exceptions and stack in place.
 //
 // A loader that knows PVH (QEMU's -kernel, Xen, cloud-hypervisor) finds the note and enters at
 // _start in 32-bit protected mode, with paging off, flat segments, interrupts off, and in EBX the
@@ -34,22 +34,25 @@ _start:
         rep stosl
         mov     %ebx, boot_info                 // the address of the start info
 
-        // Page tables (SDM 4.5): one entry to a table of four, each to 512 blocks of 2 MiB.
-        // The upper halves of the entries stay 0.
+        // Page tables (SDM 4.5): one entry to a table of LINEAR_GIB, each to 512 blocks of 2 MiB.
+        // (Not every processor has blocks of 1 GiB.)
         movl    $(boot_pointers + 0x3), boot_pml4       // present, writable
         mov     $(boot_directories + 0x3), %eax
         xor     %ecx, %ecx
 1:      mov     %eax, boot_pointers(, %ecx, 8)
         add     $0x1000, %eax
         inc     %ecx
-        cmp     $4, %ecx
+        cmp     $LINEAR_GIB, %ecx
         jne     1b
         mov     $0x83, %eax                     // present, writable, PS: a block
+        xor     %edx, %edx                      // the upper half
         xor     %ecx, %ecx
 2:      mov     %eax, boot_directories(, %ecx, 8)
+        mov     %edx, boot_directories + 4(, %ecx, 8)
         add     $0x200000, %eax
+        adc     $0, %edx
         inc     %ecx
-        cmp     $(4 * 512), %ecx
+        cmp     $(LINEAR_GIB * 512), %ecx
         jne     2b
 
         mov     $boot_pml4, %esi                // the root
@@ -167,6 +170,6 @@ boot_pml4:
 boot_pointers:
         .skip   4096
 boot_directories:
-        .skip   4 * 4096
+        .skip   LINEAR_GIB * 4096
         .balign 16
 gates:  .skip   GATES * 16

@@ -11,6 +11,7 @@ from kernmem.hardware.simulation import (
     SimulatedRam,
     Translation,
 )
+from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
 from kernmem.hardware.x86_64.simulated.spaces import ADDRESS, Space
 from kernmem.hardware.x86_64.simulated.stale import Stale
 from kernmem.hardware.x86_64.simulated.walk import (
@@ -37,7 +38,7 @@ NXE, EFER_ON = 1 << 11, 1 << 10 | 1 << 8
 UNCACHEABLE = (2, 3, 6, 7)  # UC- and UC in IA32_PAT since reset (12.12.4)
 PCID = 1 << 17  # CPUID.1:ECX
 KEEP = 1 << 63  # in the operand of MOV to CR3: what is cached under the PCID stays
-BOOT_END = 1 << 32  # the boot code's table ends here
+BOOT_END = BOOT_LINEAR_GIB << 30  # the boot code's table ends here
 
 
 class SimulatedX86(SimulatedMmu):
