@@ -40,8 +40,8 @@ CLASSES = {
 """The classes that call the driver, and the module that makes an instance of each."""
 
 EQUIVALENT = {
-    "_split_block: no order_tables": "the retire that follows has the same barrier",
-    "_split_block: no publish_range": "the change that follows publishes as much",
+    "split: no order_tables": "the retire that follows has the same barrier",
+    "split: no publish_range": "the change that follows publishes as much",
     "enable_pagetable: no enable": "then there is no MMU to complain",
 }
 """Mutants that do nothing wrong on any hardware."""
@@ -54,11 +54,11 @@ HARMLESS = {
         "order_tables": "walks see stores in the order of the program",
         "publish_page": "the same, and what is not present is not cached",
         "publish_range": "the same",
-        "_split_block: no retire_page": "INVLPG for a page of the block, which follows, drops it",
+        "split: no retire_page": "INVLPG for a page of the block, which follows, drops it",
     },
     "riscv-virt": {
         "order_tables": "the fence that publishes orders all stores on one hart",
-        "_split_block: no retire_page": "the fence that publishes the table drops the block",
+        "split: no retire_page": "the fence that publishes the table drops the block",
         "pagetable_protect_range: no publish_range": "no leaf is ever broken",
         "delete_pagetable: no forget": "the first mapping in a new table is fenced",
     },

@@ -7,6 +7,7 @@ meets, and each missing barrier or invalidation is a violation.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -15,17 +16,18 @@ from typing import Any
 
 import pytest
 
-from kernmem.hardware import HARDWARE
+from kernmem.hardware import HARDWARE, virt
 from kernmem.hardware.simulation import Access
 from kernmem.inspect import MappedRange, read_pagetable
-from kernmem.language import PageFault, u32
+from kernmem.language import KernelPanic, PageFault, u32
 from kernmem.machine.model import Model
-from kernmem.memory.architecture import Mapping
+from kernmem.memory.architecture import Mapping, Region
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.profile import spec
 
 OK = PagetableStatus.OK
+GIB = 1 << 30
 LONG_TABLES = ("lab", "virt-16k", "virt-64k")
 BOARDS = [
     pytest.param(name, marks=pytest.mark.slow) if name in LONG_TABLES else name
@@ -333,6 +335,40 @@ def test_without_a_page_for_its_tables_a_block_stays_whole(space: Space) -> None
     space.refuses(out, lambda: space.protect(at, space.page, Mapping.READ_ONLY))
     assert space.goes(at, Access.WRITE) == space.hole + length // 2
     assert space.unmap(space.start, length) == OK
+
+
+def test_tables_may_be_made_of_pages_of_the_block_that_they_split(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With more RAM than a block of the linear space, which is in use, through two levels."""
+    ram = Region(virt.RAM.start, virt.RAM.start + 3 * GIB)
+    monkeypatch.setattr(virt, "RAM", ram)
+    hardware = dataclasses.replace(virt.VIRT, ram=(ram,))
+    machine = Model(hardware, lambda image, parts: MemoryManager(image, parts, spec()))
+    machine.init_memory()
+    machine.enter_linear_space()
+    table = machine.linear_space_info.pagetable
+    pages = machine.alloc_physical_pages(4, GIB, 0)  # of another GiB than program and tables
+    assert pages % GIB == 0
+    machine.free_physical_pages(pages, 4)
+    machine.free_physical_page(machine.alloc_physical_page())
+    at = pages + 0x5000
+    assert machine.pagetable_protect_range(table, at, 0x3000, Mapping.READ_ONLY) == OK
+    leaf = [each for each in read_pagetable(machine, table).ranges if each.virtual == at]
+    assert [(each.length, each.mapping) for each in leaf] == [(0x3000, Mapping.READ_ONLY)]
+    assert set(read_pagetable(machine, table).tables) & set(range(pages, pages + 0x4000, 0x1000))
+    machine.store(pages + 0x8000, 5)
+    with pytest.raises(PageFault):
+        machine.store(at, 5)
+
+
+@pytest.mark.parametrize("board", ["pc", "armv7-virt"])
+def test_a_block_that_holds_the_program_but_no_table_is_not_split(board: str) -> None:
+    """Not in the space in use: between break and make the next instruction would not be there."""
+    space = Space(board)
+    program = space.machine.hardware.program.start
+    with pytest.raises(KernelPanic, match=f"the block around {program:#x} holds the running prog"):
+        space.protect(program, space.page, Mapping.READ_ONLY)
 
 
 # Against a dictionary ---------------------------------------------------------------------------

@@ -429,12 +429,31 @@ def test_the_block_that_holds_the_current_table_is_not_split(at_start: bool) -> 
     assert machine.pagetable_protect_range(table, 0, PAGE, Mapping.READ_ONLY) == OK
     machine.enable_linear_space()
     block = table // BLOCK * BLOCK
-    start, length = (block + PAGE, BLOCK) if at_start else (block - PAGE, 2 * PAGE)
+    start, length = (block + PAGE, BLOCK) if at_start else (block - BLOCK, BLOCK + PAGE)
     with pytest.raises(KernelPanic, match=r"the block around 0x\w+ holds the table in use itself"):
         machine.pagetable_unmap_range(table, start, length)
     other = machine.create_pagetable()
     assert machine.pagetable_map_linear(other, block - BLOCK, block + 2 * BLOCK) == OK
     assert machine.pagetable_unmap_range(other, start, length) == OK
+
+
+@pytest.mark.parametrize("at_start", [False, True])
+def test_the_block_that_holds_the_running_program_is_not_split(at_start: bool) -> None:
+    """Code, stack and variables are used between break and make; another table may be changed."""
+    machine = flat(96)
+    machine.init_physical_memory_manager()
+    assert machine.init_linear_space() == OK
+    table = int(machine.linear_space_info.pagetable)
+    assert machine.pagetable_protect_range(table, 0, PAGE, Mapping.READ_ONLY) == OK
+    machine.enable_linear_space()
+    block = machine.hardware.program.start // BLOCK * BLOCK
+    start, length = (block + PAGE, BLOCK - PAGE) if at_start else (block, PAGE)
+    with pytest.raises(KernelPanic, match=r"the block around 0x\w+ holds the running program"):
+        machine.pagetable_protect_range(table, start, length, Mapping.READ_ONLY)
+    assert machine.pagetable_protect_range(table, block, BLOCK, Mapping.USER_READ_WRITE) == OK
+    other = machine.create_pagetable()
+    assert machine.pagetable_map_linear(other, block, block + BLOCK) == OK
+    assert machine.pagetable_protect_range(other, start, length, Mapping.READ_ONLY) == OK
 
 
 # Against a dictionary ---------------------------------------------------------------------------

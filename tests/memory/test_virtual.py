@@ -411,9 +411,21 @@ def test_a_split_is_break_before_make(small: Machine) -> None:
     table = small.create_pagetable()
     small.pagetable_map_linear(table, BLOCK, 2 * BLOCK)
     calls = told(small, lambda: small.pagetable_unmap(table, BLOCK))
-    at = BLOCK + PAGE - 1
+    at = BLOCK
     split = [("order_tables",), ("retire_page", table, at), ("publish_range", table, at, at)]
     assert calls == [*split, ("retire_page", table, BLOCK)]
+
+
+def test_a_split_through_every_level_at_both_ends_breaks_one_entry(small: Machine) -> None:
+    """The tables for all of it are made before: no entry of a new one is broken again."""
+    table = small.create_pagetable()
+    small.pagetable_map_linear(table, BIG, 2 * BIG)
+    start, length = BIG + BLOCK - PAGE, 3 * BLOCK
+    calls = told(small, lambda: small.pagetable_unmap_range(table, start, length))
+    split = [("retire_page", table, start), ("publish_range", table, start, start)]
+    assert calls == [("order_tables",), *split, ("retire_range", table, start, start + length - 1)]
+    levels = [int(level) for _, _, level in leaves_of(small, table).values()]
+    assert (levels.count(0), levels.count(1)) == (31 + 1, 28)
 
 
 # enable_pagetable, switch_pagetable -------------------------------------------------------------

@@ -12,6 +12,7 @@ from kernmem.language import (
     PhysicalAddress,
     VirtualAddress,
     kernel,
+    linear,
     panic,
     u32,
     usize,
@@ -44,6 +45,7 @@ class Leaves(Component):
         self.info = info
         self.root_level = entries.levels - 1
         self.block_levels = entries.block_levels
+        self.program_start = physical.memory_map.program_start
 
     # Mapping --------------------------------------------------------------------------------
 
@@ -157,21 +159,37 @@ class Leaves(Component):
         if self.physical.info.free_pages_count < tables:
             return PagetableStatus.OUT_OF_MEMORY
         if tables > 0:
-            self._refuse_underfoot(pagetable, start, first_level)
-            self._refuse_underfoot(pagetable, last, walk.level)
-            self.tables.split(walk, pagetable, start, False)
-            self.tables.split(walk, pagetable, last, True)
+            self._refuse_underfoot(walk, pagetable, start, start, last)
+            self._refuse_underfoot(walk, pagetable, last, start, last)
+            self.tables.split(walk, pagetable, start, start, last)
+            self.tables.split(walk, pagetable, last, start, last)
         return PagetableStatus.OK
 
     @kernel
     def _refuse_underfoot(
-        self, pagetable: PhysicalAddress, address: VirtualAddress, level: u32
+        self,
+        walk: Walk,
+        pagetable: PhysicalAddress,
+        address: VirtualAddress,
+        start: VirtualAddress,
+        last: VirtualAddress,
     ) -> None:
-        """Panic if the block of ``address``, to be split, is what the MMU finds its tables by."""
-        if self.info.current_pagetable == pagetable and level > 0:
-            length = self.tables.length(level)
-            if usize(pagetable) // length == usize(address) // length:
-                panic(f"pagetable: the block around {address} holds the table in use itself")
+        """Panic if what the kernel stands on lies in the block of ``address``, to be split.
+
+        While the block is broken, there must still be the running program, and the table.
+        """
+        if self.info.current_pagetable != pagetable:
+            return
+        self.tables.walk(walk, pagetable, address, u32(0))
+        first = self.tables.first(walk.level, address)
+        end = first + (self.tables.length(walk.level) - 1)
+        if start <= first and end <= last:
+            return
+        table = linear(walk.table)
+        if first <= table and table <= end:
+            panic(f"pagetable: the block around {address} holds the table in use itself")
+        if linear(self.physical.info.program_end) > first and self.program_start <= end:
+            panic(f"pagetable: the block around {address} holds the running program")
 
     @kernel
     def unmap_leaves(

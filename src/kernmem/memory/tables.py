@@ -199,38 +199,71 @@ class Tables(Component):
         return tables
 
     @kernel
-    def split(
-        self, walk: Walk, pagetable: PhysicalAddress, address: VirtualAddress, at_end: bool
-    ) -> None:
-        """Split the block of ``address`` until a leaf begins there, or, ``at_end``, ends there."""
-        while True:
-            self.walk(walk, pagetable, address, u32(0))
-            length = self.length(walk.level)
-            edge = length - 1 if at_end else usize(0)
-            if address % length == edge:
-                break
-            self._split_block(walk, pagetable, address)
+    def first(self, level: u32, address: VirtualAddress) -> VirtualAddress:
+        """The first address that has the entry of ``level`` of ``address``."""
+        return address - address % self.length(level)
 
     @kernel
-    def _split_block(self, walk: Walk, pagetable: PhysicalAddress, address: VirtualAddress) -> None:
-        """Replace a block by a table that maps the same.
+    def split(
+        self,
+        walk: Walk,
+        pagetable: PhysicalAddress,
+        address: VirtualAddress,
+        start: VirtualAddress,
+        last: VirtualAddress,
+    ) -> None:
+        """Split the leaf of ``address`` until leaves begin at ``start`` and end at ``last``.
 
-        The old entry is broken before the new one is made; in between the block is not mapped,
-        so it must not be what the kernel, working on the table, stands on.
+        All tables that it takes are made before the old entry is broken and the new one made.  In
+        between only that entry is written: the new tables may lie in the block that is missing.
         """
-        frame = self.entries.frame(walk.entry, walk.level)
-        mapping = self.entries.mapping(walk.entry, walk.level)
-        level = walk.level - 1
-        length = self.length(level)
-        parts = self.new_table()
-        for number in span(usize(0), self.entries.table_length(level)):
-            leaf = self.entries.leaf(frame + number * length, mapping, level)
-            self.entries.write(parts, number, leaf)
+        self.walk(walk, pagetable, address, u32(0))
+        level = walk.level
+        first = self.first(level, address)
+        begins = first < start
+        ends = last - first < self.length(level) - 1
+        if not begins and not ends:
+            return
+        parts = self._parts(walk.entry, level)
+        if begins:
+            self._divide(parts, level - 1, start, False)
+        if ends:
+            self._divide(parts, level - 1, last, True)
         self.mmu.order_tables()
         self.entries.write(walk.table, walk.index, usize(0))
         self.mmu.retire_page(pagetable, address)
         self.entries.write(walk.table, walk.index, self.entries.table(parts))
         self.mmu.publish_range(pagetable, address, address)
+
+    @kernel
+    def _parts(self, block: usize, level: u32) -> PhysicalAddress:
+        """A table, not linked yet, that maps the same as an entry of ``level``."""
+        frame = self.entries.frame(block, level)
+        mapping = self.entries.mapping(block, level)
+        length = self.length(level - 1)
+        table = self.new_table()
+        for number in span(usize(0), self.entries.table_length(level - 1)):
+            leaf = self.entries.leaf(frame + number * length, mapping, level - 1)
+            self.entries.write(table, number, leaf)
+        return table
+
+    @kernel
+    def _divide(
+        self, table: PhysicalAddress, level: u32, address: VirtualAddress, at_end: bool
+    ) -> None:
+        """Below a table that is not linked yet, let a leaf begin, or ``at_end`` end, there."""
+        while True:
+            length = self.length(level)
+            edge = length - 1 if at_end else usize(0)
+            if address % length == edge:
+                break
+            index = self.entries.index(address, level)
+            entry = self.entries.read(table, index)
+            if self.entries.is_leaf(entry, level):
+                entry = self.entries.table(self._parts(entry, level))
+                self.entries.write(table, index, entry)
+            table = self.entries.next_table(entry)
+            level -= 1
 
     # Shrinking ------------------------------------------------------------------------------
 

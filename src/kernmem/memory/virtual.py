@@ -192,7 +192,7 @@ class VirtualMemory(Component):
         Blocks that are in it only in part are split, which takes a page for each level; tables
         that become empty are given back.  The caches are told once, at the end: when the call
         returns, nobody translates by the old entries any more.  Panics if a block to be split
-        holds the table in use.
+        holds the table in use or the running program.
         """
         self.physical.require_addressable()
         status = self._check_range(virtual, length)
