@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from flat import PAGE, SEGMENT, Layout, flat
-from hypothesis import given, settings
+from flat import DEVICES, PAGE, SEGMENT, Layout, flat
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from machines import free_list, heap_pages, registries, state, take_all_pages
 from segments import (
@@ -28,6 +28,7 @@ from kernmem.language import KernelPanic
 from kernmem.machine.port import Machine
 from kernmem.memory.architecture import Region
 from kernmem.memory.kernel_segment import BATCH, SHADOW_MARGIN
+from kernmem.memory.pagetable import PagetableStatus
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def contents(machine: Machine, pages: list[int]) -> list[bytes]:
 
 
 @given(pages=st.integers(2, 600), spare=st.integers(0, PAGE - 1))
+@example(pages=49, spare=0)  # not a byte is left over
 @settings(deadline=None)
 def test_segment_and_shadow_fit_the_range(pages: int, spare: int) -> None:
     """Whole pages, the segment first; no longer segment has room for its shadow."""
@@ -120,6 +122,17 @@ def test_init_out_of_memory_at_every_page() -> None:
     assert needed >= 3 + 2  # the root, two tables of the image, the shadow's page and its tables
 
 
+@pytest.mark.parametrize("at", [DEVICES[0].start, SEGMENT.end - PAGE * 9])
+def test_init_with_something_in_the_way(at: int) -> None:
+    """Of a device, or of the shadow: the status says so, and nothing is kept."""
+    layout = Layout(devices=(*DEVICES, Region(at, at + PAGE)))
+    machine = flat(64, layout=layout, kernel=partial(SegmentKernel, shadow=SHADOW))
+    machine.init_physical_memory_manager()
+    before = state(machine)
+    assert machine.init_kernel_segment() == PagetableStatus.ALREADY_MAPPED
+    assert state(machine) == before
+
+
 # Growing ----------------------------------------------------------------------------------------
 
 
@@ -186,6 +199,38 @@ def test_out_of_memory_at_every_page(machine: Machine) -> None:
     assert machine.extend_to(end)
     assert machine.physical_mem_info.free_pages_count == 0
     check(machine)
+
+
+@pytest.mark.parametrize("pages", [2, 40, 63])
+def test_no_page_more_than_needed_must_be_left(machine: Machine, pages: int) -> None:
+    """Where the tables are there, the pages of segment and shadow; with one less, none is taken."""
+    page, start = page_of(machine), segment(machine)[0]
+    assert machine.extend_to(start + page)
+    end = start + (1 + pages) * page
+    needed = pages + shadow_pages(machine, 1 + pages) - shadow_pages(machine, 1)
+    needed += tables(machine, [*range(start, end, page)]) - tables(machine, [start])
+    machine.enter_linear_space()
+    held = take_all_pages(machine, leave=needed - 1)
+    assert not machine.extend_to(end)
+    machine.free_physical_page(held.pop())
+    assert machine.extend_to(end)
+    assert machine.physical_mem_info.free_pages_count == 0
+
+
+def test_a_page_of_shadow_goes_back_when_its_page_cannot_be_had(machine: Machine) -> None:
+    """Something is in the way of the first page that needs it."""
+    page, start = page_of(machine), segment(machine)[0]
+    pages = 1
+    while shadow_pages(machine, pages + 1) == shadow_pages(machine, 1) and pages < 64:
+        pages += 1
+    assert machine.extend_to(start + pages * page)
+    machine.enter_linear_space()
+    frame, table = machine.alloc_physical_page(), machine.kernel_segment_info.pagetable
+    assert machine.pagetable_map(table, start + pages * page, frame) == OK
+    machine.leave_linear_space()
+    before = state(machine)
+    assert machine.extend_kernel_segment() is None
+    assert state(machine) == before
 
 
 @pytest.mark.parametrize("shadow", [0, SHADOW])
