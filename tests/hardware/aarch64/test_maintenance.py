@@ -199,6 +199,25 @@ def test_changes_that_need_break_before_make(bench: Bench, old: int, new: int, r
     assert reason in broken.text
 
 
+def test_a_block_is_dropped_by_an_operation_on_any_page_of_it(bench: Bench) -> None:
+    """Not by one that hints at the level of pages."""
+    index = PAGES // BLOCK + 3
+    address = PAGES + 3 * BLOCK + 7 * PAGE
+    for hint, rule in ((0b1111, "INVALIDATE_MISSED"), (0b1110, None), (0, None)):
+        bench.store(ROOT, index, bench.block(0x10_0000_0000))
+        bench.publish()
+        bench.store(ROOT, index, 0)
+        bench.do("dsb ishst")
+        bench.tlbi("vaale1is", address, hint=hint)
+        bench.do("dsb ish", "isb")
+        if rule is not None:
+            with Broken(rule):
+                bench.model.load(address)
+            bench.do("tlbi vmalle1is", "dsb ish", "isb")
+        with pytest.raises(PageFault):
+            bench.model.load(address)
+
+
 def test_the_same_entry_again(bench: Bench) -> None:
     """Nothing changes, nothing is needed; software bits are nobody's business."""
     bench.map(0, 1)

@@ -171,6 +171,13 @@ def test_enable_and_access() -> None:
     assert bench.model.load(FRAMES + 3 * PAGE) == 3
 
 
+def test_enable_without_the_program() -> None:
+    """The very next instruction is fetched by the table."""
+    bench = Bench(enable=False)
+    with Broken("SELF_UNMAP"):
+        bench.do(*REGISTERS[:2], f"msr ttbr0_el1,{SPARE:x}", *CLEAN, "isb", ON, "isb")
+
+
 def test_enable_before_the_tables_are_visible() -> None:
     """The stores to them need a DSB too."""
     bench = Bench(enable=False)

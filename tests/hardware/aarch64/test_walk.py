@@ -233,6 +233,23 @@ def test_table_descriptors_take_permissions_away(ap: int, table: int) -> None:
     assert permitted(leaf, Access.EXECUTE, user=False) == (not never and not writes0)
 
 
+def test_without_hardware_dirty_state_dbm_makes_nothing_writable() -> None:
+    """TCR_EL1.HD = 0: bit 51 is one that hardware does not look at (D8.5.5)."""
+    tables = Tables()
+    tables.set(tables.root, 0, NORMAL | 1 | 1 << 51 | 1 << 7)
+    end = tables.end(0)
+    assert isinstance(end, Leaf)
+    assert not permitted(end, Access.WRITE, user=False)
+
+
+def test_a_leaf_that_is_one_of_a_contiguous_group_is_refused() -> None:
+    """Bit 52 speaks for its neighbours too, whose entries the model does not look at."""
+    tables = Tables()
+    tables.set(tables.root, 0, NORMAL | 1 | 1 << 52)
+    with pytest.raises(ModelViolation, match=r"CONTIGUOUS: .* for 0x1234 is contiguous"):
+        tables.end(0x1234)
+
+
 def test_hpd_switches_table_permissions_off() -> None:
     """TCR_EL1.HPD0."""
     tables = Tables()

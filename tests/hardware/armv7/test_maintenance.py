@@ -127,6 +127,36 @@ def test_the_table_is_filled_before_it_is_linked(bench: Bench) -> None:
         bench.store(ROOT, 0xC20, SPARE | 0b01)
 
 
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        "dsb ishst",
+        "dsb ishst, bpiallis, dsb ish, isb",
+        "TLB, bpiallis, dsb ish, isb",
+        "dsb ishst, TLB, bpiallis, dsb ishst, isb",
+    ],
+)
+def test_a_table_is_not_free_until_the_walks_to_it_are_dropped(
+    bench: Bench, instructions: str
+) -> None:
+    """Nor may another be linked in its place."""
+    bench.store(ROOT, PAGES // SECTION, 0)
+    names = {"TLB": f"tlbimvaais,{PAGES:x}"}
+    bench.do(*(names.get(each, each) for each in instructions.split(", ")))
+    with Broken("TABLE_FREED_LIVE"):
+        bench.store(TABLE, 0, 0xDEAD_BEEC)
+    with Broken("BBM_MAKE_BEFORE_CLEAN"):
+        bench.store(ROOT, PAGES // SECTION, SPARE | 0b01)
+    bench.do("dsb ish", f"tlbimvaais,{PAGES:x}", "bpiallis", "dsb ish", "isb")
+    bench.store(TABLE, 0, 0xDEAD_BEEC)
+
+
+def test_one_table_in_two_places(bench: Bench) -> None:
+    """Which addresses would a change then be for?"""
+    with Broken("DOUBLE_TABLE"):
+        bench.store(ROOT, PAGES // SECTION + 1, TABLE | 0b01)
+
+
 # Address spaces -----------------------------------------------------------------------------
 
 

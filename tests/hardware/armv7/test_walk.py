@@ -109,6 +109,26 @@ def test_an_invalid_page_in_a_domain_without_access(bench: Bench) -> None:
     assert caught.value.syndrome == 0x057
 
 
+@pytest.mark.parametrize("domain", [1, 5, 15])
+def test_each_domain_has_its_own_bits_of_dacr(bench: Bench, domain: int) -> None:
+    """A client is checked, a manager is not, without access all fault; 0b10 is reserved."""
+    no_access = NORMAL_SECTION & ~(0b11 << 10)  # AP 000
+    bench.store(ROOT, 0xC10, FRAMES | no_access | domain << 5)
+    bench.publish()
+    address = 0xC100_0000
+    for value, found in ((0b01, "permission"), (0b00, "domain"), (0b11, "")):
+        bench.do(f"mcr dacr,{value << 2 * domain | 0b01:x}", "isb")
+        if not found:
+            assert rights(bench, address, user=True) == "rwx"
+            continue
+        with pytest.raises(PageFault, match=f"{found} fault, level 1"):
+            bench.simulated.translate(address, Access.READ, 4)
+    bench.do(f"mcr dacr,{0b10 << 2 * domain | 0b01:x}", "isb")
+    with Broken("RESERVED_BITS") as broken:
+        bench.simulated.translate(address, Access.READ, 4)
+    assert f"gives domain {domain}, of {FRAMES:#x}, a reserved value" in broken.text
+
+
 def test_a_manager_is_not_checked(bench: Bench) -> None:
     """Neither AP nor XN."""
     address = page_with(bench, 0b000, EXECUTE_NEVER)

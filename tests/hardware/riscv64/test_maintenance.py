@@ -98,6 +98,22 @@ def test_permissions_that_are_loosened_need_a_fence_too() -> None:
         bench.write(0)
 
 
+@pytest.mark.parametrize(("flag", "noticed_by_reads"), [(D, False), (A, True)])
+def test_accessed_and_dirty_are_cleared_with_a_fence(flag: int, noticed_by_reads: bool) -> None:
+    """Without it a write may go through, and nobody learns that the page was used."""
+    bench = Bench()
+    bench.set(0, 1)
+    bench.fence()
+    bench.set(0, 1, FULL & ~flag)
+    with pytest.raises(ModelViolation, match="STALE_TRANSLATION"):
+        bench.write(0)
+    if not noticed_by_reads:
+        assert bench.read(0) == 1
+    bench.fence(bench.virtual(0))
+    with pytest.raises(PageFault, match="is 0, and the core does not set it"):
+        bench.write(0)
+
+
 def test_what_an_access_cannot_notice_is_no_error() -> None:
     """Software's bits, and bits of entries that are not valid."""
     bench = Bench()

@@ -22,6 +22,7 @@ from hardware.riscv64.bench import (
     X,
     entry,
 )
+from kernmem.hardware.riscv64.simulated.walk import Fault, FaultKind, Leaf, Scheme, walk
 from kernmem.hardware.simulation import Access
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress
 
@@ -120,6 +121,25 @@ def test_blocks(level: int) -> None:
         assert cause(bench, start, Access.READ) == 13
 
 
+@pytest.mark.parametrize(("levels", "level"), [(4, 3), (5, 4)])
+def test_the_largest_blocks_of_sv48_and_sv57(levels: int, level: int) -> None:
+    """512 GiB and 256 TiB: of the address that they hold, no bit below their length may be set."""
+    scheme, length = Scheme(levels, 56), 1 << 12 + 9 * level
+
+    def end(block: int) -> Fault | Leaf:
+        """Where the walk for a byte near the end of the root's second entry ends."""
+        table = {8: entry(block, FULL)}
+        (outcome,) = walk(scheme, 0, 2 * length - 5, lambda place: [(table.get(place, 0), None)])
+        return outcome.end
+
+    found = end(3 * length)
+    assert isinstance(found, Leaf)
+    assert (found.physical, found.level) == (4 * length - 5, level)
+    for bit in range(12, 12 + 9 * level):
+        reason = f"the block at {3 * length + (1 << bit):#x} is misaligned"
+        assert end(3 * length + (1 << bit)) == Fault(FaultKind.PAGE, reason, level)
+
+
 @pytest.mark.parametrize("bit", range(54, 64))
 def test_reserved_bits(bit: int) -> None:
     """N, PBMT and 60:54 fault; the model refuses them when they are stored already."""
@@ -146,6 +166,13 @@ def test_outside_physical_memory() -> None:
     for access in Access:
         assert cause(bench, bench.virtual(0), access) == ACCESS_CAUSES[access]
         assert cause(bench, PAGES + 0x20_0000, access) == ACCESS_CAUSES[access]
+
+
+def test_a_root_outside_physical_memory() -> None:
+    """The fetch of the next instruction would be an access fault."""
+    bench = Bench(physical_bits=40)
+    with pytest.raises(ModelViolation, match=r"SELF_UNMAP: .* execute: .* outside physical memory"):
+        bench.simulated.execute("csrw satp", 8 << 60 | 7 << 44 | 1 << 40 - 12)
 
 
 def test_without_translation() -> None:

@@ -20,6 +20,7 @@ from hardware.x86_64.bench import (
     OTHER_ROOT,
     PAGE,
     PAGES,
+    POINTERS,
     ROOT,
     SPARE,
     TABLE,
@@ -29,6 +30,8 @@ from hardware.x86_64.bench import (
 )
 from kernmem.hardware.simulation import Access
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
+
+SMEP = 1 << 20
 
 
 @pytest.fixture
@@ -168,6 +171,41 @@ def test_accessed_and_dirty_are_noted(bench: Bench) -> None:
     assert bench.model.read_physical(DIRECTORY, 1)[0] == LINK
     bench.write(0)
     assert bench.entry(0) == bench.page(1)
+
+
+def test_a_write_leaves_a_at_every_level_and_d_in_the_leaf_alone(bench: Bench) -> None:
+    """From entries with neither; a write that is refused leaves A in what led to the leaf."""
+    places = (ROOT + 8, POINTERS, DIRECTORY)
+    bench.map(0, 1, KERNEL_PAGE & ~(ACCESSED | DIRTY | WRITABLE))
+    for place, below in zip(places, (*places[1:], TABLE), strict=True):
+        bench.model.store(place, below & ~0xFFF | LINK & ~ACCESSED)
+    bench.invlpg(0)
+    with faults(3):
+        bench.write(0)
+    entries = [bench.model.load(place) & 0xFFF for place in places]
+    assert (entries, bench.entry(0) & DIRTY) == ([LINK] * 3, 0)
+    bench.set(0, bench.page(1, KERNEL_PAGE & ~(ACCESSED | DIRTY)))
+    bench.invlpg(0)
+    bench.write(0)
+    assert [bench.model.load(place) & 0xFFF for place in places] == [LINK] * 3
+    assert bench.entry(0) == bench.page(1)
+
+
+def test_with_smep_a_page_given_to_user_code_needs_invlpg(bench: Bench) -> None:
+    """The kernel could execute it still; user code only meets one fault (SDM 4.10.4.3)."""
+    bench.simulated.execute("mov cr4", bench.simulated.execute("mov r, cr4") | SMEP)
+    for table, index, below in ((ROOT, 1, POINTERS), (POINTERS, 0, DIRECTORY)):
+        assert bench.model.load(table + 8 * index) == below | LINK
+    bench.map(0, 1)
+    bench.set(0, bench.page(1, KERNEL_PAGE | USER))
+    with broken("STALE_TRANSLATION"):
+        bench.translate(0, Access.EXECUTE)
+    with faults(5):
+        bench.translate(0, Access.READ, user=True)
+    bench.translate(0, Access.READ, user=True)
+    bench.invlpg(0)
+    with faults(0x11):
+        bench.translate(0, Access.EXECUTE)
 
 
 def test_an_entry_that_was_never_accessed_is_not_cached(bench: Bench) -> None:

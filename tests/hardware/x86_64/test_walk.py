@@ -95,6 +95,18 @@ def test_reserved_bits(level: int, entry: int, bits: int) -> None:
     assert tables.end() == Fault(P | RSVD, level, f"reserved bits {bits:#x}, level {level}")
 
 
+@pytest.mark.parametrize("level", [1, 2])
+def test_each_bit_of_a_blocks_address_below_its_size_is_reserved(level: int) -> None:
+    """From 13 up; bit 12 is PAT."""
+    for bit in range(13, 12 + 9 * level):
+        tables = Tables(gigabyte_blocks=True)
+        tables.set(level, BLOCK | 1 << bit)
+        reason = f"reserved bits {1 << bit:#x}, level {level}"
+        assert tables.end() == Fault(P | RSVD, level, reason)
+    tables.set(level, BLOCK | 1 << 12)
+    assert tables.leaf().physical == 0
+
+
 def test_bits_that_depend_on_features() -> None:
     """XD without NXE, and a block of 1 GiB without Page1GB, are reserved."""
     tables = Tables(no_execute=False)

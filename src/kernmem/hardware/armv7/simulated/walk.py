@@ -140,7 +140,7 @@ RIGHTS = {
 SIMPLE_RIGHTS = {0b001: ("rw", ""), 0b011: ("rw", "rw"), 0b101: ("r", ""), 0b111: ("r", "r")}
 
 # DACR, two bits a domain
-CLIENT, MANAGER = 0b01, 0b11
+CLIENT, RESERVED, MANAGER = 0b01, 0b10, 0b11
 
 
 def refusal(
@@ -150,6 +150,11 @@ def refusal(
     domain = bits(dacr, 2 * leaf.domain + 1, 2 * leaf.domain)
     if domain == MANAGER:
         return None  # nothing is checked, not even XN
+    if domain == RESERVED:
+        raise ModelViolation(
+            "RESERVED_BITS",
+            f"DACR {dacr:#x} gives domain {leaf.domain}, of {leaf.physical:#x}, a reserved value",
+        )
     if domain != CLIENT:
         return FaultKind.DOMAIN
     table = SIMPLE_RIGHTS if regime.access_flag else RIGHTS
