@@ -20,7 +20,7 @@ from kernmem.memory.profile import tuned
 
 SHADOW = 64
 MACHINES: list[Callable[..., Machine]] = [Model, HostMachine, UnicornMachine]
-AT = find("lab").program_end
+AT = find("lab").program.end
 
 
 class Heap(ArenaHeap):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from hardware.aarch64.bench import (
@@ -17,11 +15,7 @@ from hardware.aarch64.bench import (
     Bench,
     Broken,
 )
-from kernmem.hardware import find
 from kernmem.language import PhysicalAddress, VirtualAddress
-from kernmem.machine.model import Model
-from kernmem.memory.manager import MemoryManager
-from kernmem.memory.profile import spec
 
 MARKER = 0x10_0800_0000  # what a free page begins with: the address of another
 
@@ -132,43 +126,5 @@ def test_a_table_is_reused_while_it_is_linked(bench: Bench) -> None:
     with Broken("TABLE_FREED_LIVE") as broken:
         bench.store(TABLE, 9, MARKER)
     place = ROOT + 8 * (PAGES // BLOCK)
-    assert f"which the descriptor at {place:#x} leads to; missing: a store of 0" in broken.text
-
-
-# The same by the kernel's own calls -------------------------------------------------------------
-
-
-def nothing(*_: Any) -> None:
-    """What a step does that is left out."""
-
-
-def linear_space(board: str) -> tuple[Model, MemoryManager]:
-    """A machine in its linear space, where pages are freed."""
-    machine = Model(find(board), lambda image, parts: MemoryManager(image, parts, spec()))
-    machine.call("init_memory")
-    machine.call("enter_linear_space")
-    manager = machine.kernel
-    assert isinstance(manager, MemoryManager)
-    return machine, manager
-
-
-@pytest.mark.parametrize("board", ["lab", "virt"])
-def test_free_a_page_that_was_not_retired(board: str) -> None:
-    """The marker that is stored in a free page is its first reuse."""
-    machine, manager = linear_space(board)
-    table, page = machine.linear_space_info.pagetable, machine.call("alloc_physical_page")
-    address = 0x80_0000_0000
-    for neighbour in (0, manager.virtual.page_length):  # so that no table becomes empty
-        machine.call("pagetable_map", table, address + neighbour, page)
-    vars(manager.virtual.mmu)["retire_page"] = nothing
-    machine.call("pagetable_unmap", table, address)
-    with Broken("FRAME_REUSED_LIVE"):
-        machine.call("free_physical_page", page)
-
-
-@pytest.mark.parametrize("board", ["lab", "virt-64k"])
-def test_free_the_root_in_use(board: str) -> None:
-    """The marker is no descriptor."""
-    machine, manager = linear_space(board)
-    with Broken("ROOT_FREED_LIVE"):
-        machine.call("free_physical_page", manager.virtual.info.current_pagetable)
+    assert f"in the table {TABLE:#x}, which is in use" in broken.text
+    assert f"missing: a store of 0 to the descriptor at {place:#x}, DSB ISHST" in broken.text

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
+from kernmem.hardware.reuse import check_frames
 from kernmem.hardware.simulation import (
     CHUNK_BITS,
     Access,
@@ -172,7 +173,7 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         if self._tables is None:
             return True
         heard = self._left.store(physical, new)
-        self._tables.check_frame(physical, new)
+        check_frames(self._tables.old_values(), physical, new, self._now)
         table = self._tables.by_chunk.get(number)
         if table is None:
             return not heard
@@ -207,6 +208,12 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         if checked and size > 1 and address % size:
             self._refuse_unaligned(address, access, user)
         return Translation(memory.physical, normal, normal and not checked and len(outcomes) == 1)
+
+    def _now(self, address: int) -> int | None:
+        """Where an address leads by what memory says now."""
+        assert self._tables is not None
+        end = self._walk(self._tables, address)[0].end
+        return getattr(end, "physical", None)
 
     def _flat(self, address: int, access: Access, size: int, user: bool) -> Translation:
         """With the MMU off every address is itself, and data is device memory."""

@@ -8,6 +8,7 @@ completed by a DSB for loads and stores, and an ISB (D8.17.5, R_TGVWD, R_PSMWS, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
@@ -90,7 +91,7 @@ class Stale(Maintenance):
         asid: the ASID that was current.
         cached: whether it must be assumed to be in the TLB.
         table: the table that the old value led to; None for a leaf.
-        frame: for a leaf, the physical address that it maps and the new value does not.
+        frame: for a leaf, the physical address that it maps.
         leaves: for a table, the translations below it that may be in the TLB on their own, and
             need their own invalidation.  As long as the walk to the table is cached they can
             come back, so only what comes after counts.
@@ -143,14 +144,14 @@ class Stale(Maintenance):
             return
         self._drop(operation)
 
-    def leads_to(self, physical: int, length: int) -> bool:
-        """Whether a TLB may still translate to a byte of this memory by the old value."""
-        if not self.cached or self.step >= Step.COMPLETE:
-            return False
-        ranges = [(frame, size) for (_, size), frame in (self.leaves | self.remnants).items()]
-        if self.frame is not None:
-            ranges.append((self.frame, self.length))
-        return any(frame < physical + length and physical < frame + size for frame, size in ranges)
+    @property
+    def frames(self) -> Iterator[tuple[int, int, int]]:
+        """The translations that may be cached of it: first address, length, physical address."""
+        if self.cached and self.step < Step.COMPLETE:
+            if self.frame is not None:
+                yield self.start, self.length, self.frame
+            for (start, length), frame in (self.leaves | self.remnants).items():
+                yield start, length, frame
 
     def _covers(self, address: int) -> bool:
         return self.start <= address < self.start + self.length

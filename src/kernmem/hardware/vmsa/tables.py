@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from kernmem.hardware.reuse import check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
 from kernmem.hardware.vmsa.regime import Kind, TranslationRegime
 from kernmem.hardware.vmsa.stale import Invalidation, Stale, Step
@@ -19,8 +20,6 @@ from kernmem.language import ModelViolation
 from kernmem.memory.architecture import Region
 
 R = TypeVar("R", bound=TranslationRegime)
-
-SMALLEST_PAGE = 0x1000
 
 
 @dataclass
@@ -96,28 +95,29 @@ class LiveTables(Generic[R]):
 
     # Maintenance --------------------------------------------------------------------------
 
-    def _all(self) -> Iterator[Stale]:
+    def old_values(self) -> Iterator[Stale]:
+        """All of them."""
         for values in self.stale.values():
             yield from values
 
     def order(self) -> None:
         """A DSB of any kind."""
-        for each in self._all():
+        for each in self.old_values():
             each.order()
 
     def complete(self, domain: str) -> None:
         """A DSB for loads and stores."""
-        for each in self._all():
+        for each in self.old_values():
             each.complete(domain)
 
     def invalidate(self, operation: Invalidation) -> None:
         """A TLBI."""
-        for each in self._all():
+        for each in self.old_values():
             each.invalidate(operation)
 
     def synchronize(self) -> None:
         """An ISB: old values that are gone everywhere else are gone for good."""
-        gone = [each for each in self._all() if each.synchronizable]
+        gone = [each for each in self.old_values() if each.synchronizable]
         for each in gone:
             values = self.stale[each.place]
             values.remove(each)
@@ -188,9 +188,7 @@ class LiveTables(Generic[R]):
             remedy=regime.page_invalidation,
         )
         if stale.cached and regime.kind(old, level) is Kind.LEAF:
-            frame = regime.output(old, level)
-            if regime.kind(new, level) is not Kind.LEAF or regime.output(new, level) != frame:
-                stale.frame = frame
+            stale.frame = regime.output(old, level)
         following = regime.next_table(new) if regime.kind(new, level) is Kind.TABLE else None
         previous = None
         if stale.cached and regime.kind(old, level) is Kind.TABLE:
@@ -211,43 +209,24 @@ class LiveTables(Generic[R]):
 
     # The rules ----------------------------------------------------------------------------
 
-    def check_frame(self, physical: int, new: bytes) -> None:
-        """A page that was unmapped must be left alone until nothing translates to it."""
-        for each in self._all():
-            if each.leads_to(physical, len(new)):
-                raise ModelViolation(
-                    "FRAME_REUSED_LIVE",
-                    f"storing {int.from_bytes(new, 'little'):#x} at {physical:#x}, in memory that "
-                    "was unmapped but is in use: " + each.violation("an access").facts,
-                )
-
     def _check_kept(self, table: Table, new: int, what: str) -> None:
-        """What is stored in a table that is in use must not be the bare address of a page.
-
-        An invalid descriptor may hold whatever software likes to remember, and means nothing to
-        the walker.  But that one is what the marker of a free page holds: the next store may not
-        be so harmless, as the table was given back too early.
-        """
-        if new == 0 or self.regime.claims(new) or new % SMALLEST_PAGE != 0:
-            return
-        if table.parent is None:
-            raise ModelViolation(
-                "ROOT_FREED_LIVE",
-                f"{what}, which is no descriptor, in the root {table.base:#x}, which is in use; "
-                "missing: the switch to another root, and ISB",
+        """What is stored in a table that is in use must not be the bare address of a page."""
+        if not self.regime.claims(new):
+            check_kept(
+                new,
+                what,
+                table.base,
+                is_root=table.parent is None,
+                unlink=f"a store of 0 to the descriptor at {table.parent or 0:#x}, DSB ISHST, "
+                f"{self.regime.table_invalidation}, DSB ISH and ISB",
+                switch="the switch to another root, and ISB",
             )
-        raise ModelViolation(
-            "TABLE_FREED_LIVE",
-            f"{what}, which is no descriptor, in the table {table.base:#x}, which the descriptor "
-            f"at {table.parent:#x} leads to; missing: a store of 0 there, DSB ISHST, "
-            f"{self.regime.table_invalidation}, DSB ISH and ISB",
-        )
 
     def _check_frozen(self, table: Table, what: str) -> None:
         """A table that was unlinked must be left alone until no walk can come through it."""
         if table.linked:
             return
-        for each in self._all():
+        for each in self.old_values():
             if each.table is not None and any(
                 below is table for below in self._subtree(self.by_base[each.table])
             ):
@@ -356,7 +335,7 @@ class LiveTables(Generic[R]):
     def _remnants(self, table: Table) -> Iterator[tuple[tuple[int, int], int]]:
         """What was cached through a table before a change there, and is not invalidated yet."""
         for each in self._subtree(table):
-            for stale in self._all():
+            for stale in self.old_values():
                 if each.holds(stale.place) and stale.cached and stale.step < Step.INVALIDATING:
                     if stale.table is None:
                         yield (stale.start, stale.length), self.regime.output(stale.old, each.level)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from kernmem.hardware.reuse import check_frames
 from kernmem.hardware.riscv64.simulated.tables import LiveTables, Stale, StoreOrder
 from kernmem.hardware.riscv64.simulated.walk import (
     Fault,
@@ -197,6 +198,8 @@ class SimulatedRiscv64(SimulatedMmu):
         """Hear of a store; True if later ones to the same chunk need not be heard of."""
         number = physical >> CHUNK_BITS
         self._order.store(number)
+        if self._tables is not None:
+            check_frames(self._tables.old_values(), physical, new, self._tables.now)
         watched = False
         for tables in self._spaces():
             table = tables.by_chunk.get(number)

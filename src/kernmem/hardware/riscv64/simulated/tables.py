@@ -8,16 +8,19 @@ is assumed: everything is cached, and nothing is forgotten that a fence does not
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kernmem.hardware.reuse import check_kept
 from kernmem.hardware.riscv64.simulated.walk import (
     POINTER_RESERVED,
     RESERVED,
     G,
+    Leaf,
     Scheme,
     V,
     is_pointer,
     target,
+    walk,
 )
 from kernmem.hardware.simulation import CHUNK, CHUNK_BITS, SimulatedRam
 from kernmem.language import ModelViolation
@@ -46,6 +49,7 @@ class Stale:
         place: the physical address of the entry.
         start, length: the addresses that it translates.
         is_global: whether the old or the new value is a global one.
+        frames: the translations that may be cached of it: first address, length, physical address.
     """
 
     place: int
@@ -55,6 +59,7 @@ class Stale:
     old: int
     new: int
     is_global: bool
+    frames: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def of_leaf(self) -> bool:
@@ -80,6 +85,13 @@ class Stale:
             f"{use}: the entry at {self.place:#x} (level {self.level}, for {self.start:#x} to "
             f"{self.start + self.length:#x}) was changed from {self.old:#x} to {self.new:#x}, and "
             f"the old value may still be in use; missing: {fence} after the store",
+        )
+
+    def freed(self, use: str) -> ModelViolation:
+        """The error for a use of a table that it led to, and that walks may still read."""
+        facts = self.violation("a walk").facts
+        return ModelViolation(
+            "TABLE_FREED_LIVE", f"{use}, a table that was unlinked but is in use: {facts}"
         )
 
 
@@ -173,6 +185,16 @@ class LiveTables:
         stale = self.stale.get(place)
         return (now,) if stale is None else (now, *((each.old, each) for each in stale))
 
+    def old_values(self) -> Iterator[Stale]:
+        """All values that entries had, and may be cached."""
+        for values in self.stale.values():
+            yield from values
+
+    def now(self, address: int) -> int | None:
+        """Where an address leads by what memory says now."""
+        end = walk(self.scheme, self.root, self.scheme.canonical(address), self.values)[0].end
+        return end.physical if isinstance(end, Leaf) else None
+
     def fence(self, address: int | None, *, every_space: bool, this_space: bool) -> None:
         """An SFENCE.VMA: forget the old values that it is about."""
         if not self.stale:
@@ -223,9 +245,7 @@ class LiveTables:
             return
         unlinked = self.unlinked.get(table.base >> CHUNK_BITS)
         if unlinked is not None:
-            raise unlinked.violation(
-                f"TABLE_FREED_LIVE: store to {physical:#x}, in a table that walks may still read"
-            )
+            raise unlinked.freed(f"a store to {physical:#x}")
         if len(new) != 8 or physical % 8:
             raise ModelViolation(
                 "TORN_ENTRY",
@@ -233,10 +253,20 @@ class LiveTables:
                 "part of it; store entries whole",
             )
         old, value = int.from_bytes(old_bytes, "little"), int.from_bytes(new, "little")
+        if not value & V:
+            check_kept(
+                value,
+                f"storing {value:#x} over {old:#x} at {physical:#x}",
+                table.base,
+                is_root=table.base == self.root,
+                unlink="a store of 0 to the entry that leads to it, and SFENCE.VMA x0, x0",
+                switch="a write of another to satp",
+            )
         if not old & V and not value & V:
             return  # all other bits of an entry that is not valid are software's
         self._check(value, physical, table.level)
         stale = self._changed(table, physical, old, value)
+        stale = replace(stale, frames=tuple(self._frames(table, stale)))
         self.has_global |= stale.is_global
         self.stale.setdefault(physical, []).append(stale)
         start = stale.start
@@ -273,6 +303,20 @@ class LiveTables:
         is_global = table.is_global or any(each & V and each & G for each in (old, new))
         return Stale(place, table.level, start, length, old, new, is_global)
 
+    def _frames(self, table: Table, stale: Stale) -> Iterator[tuple[int, int, int]]:
+        """The translations by what an entry of ``table`` was."""
+        if not stale.old & V:
+            return
+        if not is_pointer(stale.old):
+            yield stale.start, stale.length, target(stale.old)
+            return
+        for number in self._below(target(stale.old), stale):
+            below = self.by_chunk[number]
+            length = 1 << self.scheme.shift(below.level)
+            for index, entry in self._entries(below):
+                if not is_pointer(entry):
+                    yield below.start + index * length, length, target(entry)
+
     def _check(self, entry: int, place: int, level: int) -> None:
         """Refuse entries that no kernel should make, though a core might not fault."""
         if is_pointer(entry) and entry & POINTER_RESERVED:
@@ -294,9 +338,7 @@ class LiveTables:
         number = table.base >> CHUNK_BITS
         known = self.by_chunk.get(number)
         if number in self.unlinked:
-            raise self.unlinked[number].violation(
-                f"TABLE_FREED_LIVE: the table at {table.base:#x} is linked anew"
-            )
+            raise self.unlinked[number].freed(f"a new link to {table.base:#x}")
         if known is not None:
             if (known.level, known.start) != (table.level, table.start):
                 raise ModelViolation(

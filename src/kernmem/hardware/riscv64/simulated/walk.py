@@ -76,6 +76,11 @@ class Scheme:
         """The lowest address bit that ``level`` resolves."""
         return 12 + 9 * level
 
+    def canonical(self, address: int) -> int:
+        """``address``, of which only the translated bits count, with the bits above them."""
+        top = self.shift(self.levels)
+        return address | (1 << 64) - (1 << top) if address >> top - 1 else address
+
     def is_canonical(self, address: int) -> bool:
         """Whether the bits above the address proper all equal its highest."""
         upper = address >> self.shift(self.levels) - 1

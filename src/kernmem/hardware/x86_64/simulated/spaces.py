@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy
 
+from kernmem.hardware.reuse import check_frames, check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
 from kernmem.hardware.x86_64.simulated.stale import Change, Stale, harmless
 from kernmem.hardware.x86_64.simulated.walk import (
@@ -146,6 +147,7 @@ class Space:
             if tables and old != new:
                 self._store_left(tables, physical, new)
             return bool(tables)
+        check_frames(self.stale, physical, new, self._now)
         freed = next((each for each in self.stale if number in each.tables), None)
         if not tables and freed is None:
             return False
@@ -169,6 +171,11 @@ class Space:
                     self._change(table, physical + offset, before, after)
         return True
 
+    def _now(self, address: int) -> int | None:
+        """Where an address leads by what memory says now."""
+        end = walk(self.regime, Start(*self.root[:2]), address, self.load)
+        return end.physical if isinstance(end, Leaf) else None
+
     def _store_left(self, tables: list[Table], physical: int, new: bytes) -> None:
         """A store to what was a table; the first value of an entry is the one that was seen."""
         first, last = physical & ~7, physical + len(new) - 1 & ~7
@@ -187,6 +194,14 @@ class Space:
         start = self._address(table.start, (place - table.base) // 8, level)
         change = Change(place, level, start, old, new)
         if not new & PRESENT and not self.left:
+            check_kept(
+                new,
+                str(change),
+                table.base,
+                is_root=level == self.root.level,
+                unlink=f"a store that clears the entry that leads to it, and INVLPG of {start:#x}",
+                switch="MOV to CR3 of another",
+            )
             self._check_self(change)
         below = self._below(change)
         was_table = level > 0 and bool(old & PRESENT) and not old & PAGE_SIZE

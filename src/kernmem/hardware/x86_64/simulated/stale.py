@@ -73,6 +73,16 @@ class Stale:
         """Whether it survives MOV to CR3."""
         return self.leaf is not None and self.leaf.is_global
 
+    @property
+    def frames(self) -> tuple[tuple[int, int, int], ...]:
+        """The translation that may be cached: first address, length, physical address.
+
+        What a switch left behind is of another table, which has its memory still.
+        """
+        if self.leaf is None or self.change is None:
+            return ()
+        return ((self.start, self.length, self.leaf.physical),)
+
     def serves(self, address: int) -> bool:
         """Whether an access to ``address`` may use it."""
         return self.start <= address < self.start + self.length
