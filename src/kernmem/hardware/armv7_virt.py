@@ -10,7 +10,7 @@ from kernmem.hardware.armv7.simulated import SimulatedArmv7
 from kernmem.hardware.boot import armv7_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011
-from kernmem.hardware.devices.semihosting import Semihosting
+from kernmem.hardware.devices.psci import SemihostingOrPsci
 from kernmem.hardware.virt import PROGRAM, RAM, UART, VirtMap, peripherals
 from kernmem.language import Image, Target
 from kernmem.memory.architecture import Hardware, Places, Region
@@ -34,7 +34,7 @@ def build(image: Image) -> Hardware:
         Armv7Mmu(image, cpu, entries, PROGRAM),
         VirtMap(image, places),
         Pl011(image, UART),
-        Semihosting(image),
+        SemihostingOrPsci(image),
         Armv7Probe(image),
     )
 

@@ -1,4 +1,4 @@
-"""QEMU's AArch64 machine ``virt``: one core, a PL011, semihosting, and a device tree.
+"""QEMU's AArch64 machine ``virt``: one core, a PL011, semihosting or PSCI, a device tree.
 
 Addresses from QEMU's ``hw/arm/virt.c``.  Page tables translate 48 bits of address; there is a
 description for each granule, since not every core has all three.
@@ -16,7 +16,7 @@ from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
 from kernmem.hardware.boot import aarch64_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011, SimulatedPl011
-from kernmem.hardware.devices.semihosting import Semihosting
+from kernmem.hardware.devices.psci import SemihostingOrPsci
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.tree_map import TreeMap
@@ -67,7 +67,7 @@ def build(image: Image, page_bits: int, program: Region = PROGRAM) -> Hardware:
         Aarch64Mmu(image, cpu, entries),
         VirtMap(image, places),
         Pl011(image, UART),
-        Semihosting(image),
+        SemihostingOrPsci(image),
         Aarch64Probe(image),
     )
 

@@ -129,6 +129,14 @@ def test_qemu(name: str, board: str) -> None:
 
 @pytest.mark.qemu
 @needs_qemu
+def test_without_a_debugger_the_firmware_is_asked_to_power_off() -> None:
+    """PSCI, which has no status; the log says how it went."""
+    no_debugger = ("enable=on,target=native", "enable=off")
+    assert qemu(built(find("virt")), no_debugger) == (0, expected("virt"))
+
+
+@pytest.mark.qemu
+@needs_qemu
 @pytest.mark.parametrize("name", ["virt", "virt-64k"])
 @pytest.mark.parametrize("core", ["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76"])
 def test_qemu_with_the_core(name: str, core: str) -> None:

@@ -59,9 +59,15 @@ def manager(profile: Profile) -> Any:
     return lambda image, parts: MemoryManager(image, parts, profile)
 
 
-def on_qemu(machine_options: str = "virt", memory: str = "128") -> HardwareDescription:
+def on_qemu(
+    machine_options: str = "virt", memory: str = "128", semihosting: str = "on,target=native"
+) -> HardwareDescription:
     """The board with other options for QEMU."""
-    words = {"virt": machine_options, "128": memory}
+    words = {
+        "virt": machine_options,
+        "128": memory,
+        "enable=on,target=native": f"enable={semihosting}",
+    }
     command = tuple(words.get(word, word) for word in ARMV7_VIRT.boot.qemu or ())
     return replace(ARMV7_VIRT, boot=replace(ARMV7_VIRT.boot, qemu=command))
 
@@ -87,6 +93,15 @@ def test_unicorn() -> None:
 def test_qemu(options: str) -> None:
     """The same log, entered in supervisor mode and in Hyp mode."""
     machine = QemuMachine(replace(built(), hardware=on_qemu(options)), seconds=60)
+    assert machine.run() == 0
+    assert machine.console.text.replace("\r", "") == expected()
+
+
+@pytest.mark.qemu
+@needs_qemu
+def test_without_a_debugger_the_firmware_is_asked_to_power_off() -> None:
+    """PSCI, which has no status; the log says how it went."""
+    machine = QemuMachine(replace(built(), hardware=on_qemu(semihosting="off")), seconds=60)
     assert machine.run() == 0
     assert machine.console.text.replace("\r", "") == expected()
 

@@ -62,9 +62,9 @@ _Noreturn void exception_report(uint64_t vector, uint64_t syndrome, uint64_t add
 {
     static uint64_t reporting; /* an exception while one is reported ends it all */
 
-    if (is_semihosting(syndrome, pc)) {
-        for (;;) /* the kernel has ended and there is nowhere to go */
-            __asm__ volatile("wfe");
+    if (is_semihosting(syndrome, pc)) { /* there is no debugger: go on with the next way out */
+        __asm__ volatile("msr elr_el1, %0\n\teret" ::"r"(pc + 4));
+        __builtin_unreachable();
     }
     if (reporting++ == 0) {
         kernmem_print("exception: %s\n", class_name(syndrome));

@@ -10,17 +10,18 @@ AARCH64 = """uint64_t block[2] = {0x20026u, status};
 register uint64_t operation __asm__("x0") = 0x20;
 register uint64_t parameter __asm__("x1") = (uint64_t)(uintptr_t)block;
 __asm__ volatile("hlt #0xf000" : "+r"(operation) : "r"(parameter) : "memory");
-for (;;) {
-    __asm__ volatile("wfi");
-}"""
+"""
 
 ARMV7 = """uint32_t block[2] = {0x20026u, status};
 register uint32_t operation __asm__("r0") = 0x20;
 register uint32_t parameter __asm__("r1") = (uint32_t)(uintptr_t)block;
 __asm__ volatile("svc #0x123456" : "+r"(operation) : "r"(parameter) : "memory", "lr");
-for (;;) {
+"""
+
+WAIT = """for (;;) {
     __asm__ volatile("wfi");
 }"""
+"""Where nobody takes the call, the kernel's handler goes on after the instruction."""
 
 
 class Semihosting(Power):
@@ -28,7 +29,7 @@ class Semihosting(Power):
 
     c_module = "board"
 
-    @intrinsic(aarch64=AARCH64, armv7=ARMV7, host="kernmem_host_exit(status);")
+    @intrinsic(aarch64=AARCH64 + WAIT, armv7=ARMV7 + WAIT, host="kernmem_host_exit(status);")
     def exit(self, status: u32) -> None:
         """Leave the machine with an exit status; 0 is success.
 
