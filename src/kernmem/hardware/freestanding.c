@@ -44,6 +44,29 @@ _Noreturn void kernmem_panic(const char *format, ...)
     kernmem_stop(1);
 }
 
+/* What the exception handlers of all processors print first and last. */
+
+static unsigned reports; /* an exception while one is reported ends it all */
+
+_Bool report_begins(const char *exception)
+{
+    if (reports++ > 0)
+        return 0;
+    kernmem_print("exception: %s\n", exception);
+    return 1;
+}
+
+_Noreturn void report_ends(uint64_t pc, uint64_t caller, uint64_t sp)
+{
+    if (reports == 1) {
+        kernmem_print("  pc %#llx", (unsigned long long)pc);
+        if (caller != 0)
+            kernmem_print(", called from %#llx", (unsigned long long)caller);
+        kernmem_print(", sp %#llx\n", (unsigned long long)sp);
+    }
+    kernmem_stop(1);
+}
+
 /* Compilers call these even from freestanding code, for what it copies and clears. */
 void *memset(void *start, int byte, size_t length);
 void *memcpy(void *restrict start, const void *restrict source, size_t length);

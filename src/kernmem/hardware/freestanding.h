@@ -15,4 +15,9 @@ void kernmem_exit(uint32_t status);
 /* The same, and wait for ever if it cannot be left. */
 _Noreturn void kernmem_stop(uint32_t status);
 
+/* Around what an exception handler prints: the first line, false if there is a report already; and
+ * the last, which ends the kernel.  `caller` may be 0, for not known. */
+_Bool report_begins(const char *exception);
+_Noreturn void report_ends(uint64_t pc, uint64_t caller, uint64_t sp);
+
 #endif

@@ -60,14 +60,11 @@ static int is_abort(uint64_t syndrome)
 _Noreturn void exception_report(uint64_t vector, uint64_t syndrome, uint64_t address,
                                 uint64_t pc, uint64_t caller, uint64_t sp)
 {
-    static uint64_t reporting; /* an exception while one is reported ends it all */
-
     if (is_semihosting(syndrome, pc)) { /* there is no debugger: go on with the next way out */
         __asm__ volatile("msr elr_el1, %0\n\teret" ::"r"(pc + 4));
         __builtin_unreachable();
     }
-    if (reporting++ == 0) {
-        kernmem_print("exception: %s\n", class_name(syndrome));
+    if (report_begins(class_name(syndrome))) {
         if (is_abort(syndrome)) {
             kernmem_print("  %s, level %llu, %s of %#llx\n", status_name(syndrome),
                           (unsigned long long)(syndrome & 3),
@@ -76,8 +73,6 @@ _Noreturn void exception_report(uint64_t vector, uint64_t syndrome, uint64_t add
         }
         kernmem_print("  vector %llu, ESR %#llx, FAR %#llx\n", (unsigned long long)vector,
                       (unsigned long long)syndrome, (unsigned long long)address);
-        kernmem_print("  pc %#llx, called from %#llx, sp %#llx\n", (unsigned long long)pc,
-                      (unsigned long long)caller, (unsigned long long)sp);
     }
-    kernmem_stop(1);
+    report_ends(pc, caller, sp);
 }

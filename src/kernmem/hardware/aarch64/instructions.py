@@ -5,23 +5,12 @@ On the host (``Target.isa == "host"``) the text calls the C runtime of the host 
     void kernmem_host_write_ttbr0(uint64_t value);        translate by this root from now on
     void kernmem_host_invalidate_page(uint64_t address);  forget the translation of one page
     void kernmem_host_invalidate_all(void);               forget all translations
-    uint32_t kernmem_host_read_register(uint64_t address);
-    void kernmem_host_write_register(uint64_t address, uint32_t value);
-    void kernmem_host_probe_read(uint64_t address);       see board.py
-    void kernmem_host_probe_write(uint64_t address, uint64_t value);
-    void kernmem_host_exit(uint32_t status);              does not return
 """
 
 from __future__ import annotations
 
-from typing import cast
-
-from kernmem.hardware.simulation import SimulatedMmu
-from kernmem.language import Component, Image, VirtualAddress, intrinsic, u32, u64
-
-
-def _plain(instruction: str) -> dict[str, str]:
-    return {"aarch64": f'__asm__ volatile("{instruction}" ::: "memory");', "host": ""}
+from kernmem.hardware.vmsa.barriers import Barriers, plain
+from kernmem.language import VirtualAddress, intrinsic, u64
 
 
 def _write(register: str, host: str = "(void)value;") -> dict[str, str]:
@@ -34,46 +23,8 @@ def _invalidate(operation: str) -> dict[str, str]:
     return {"aarch64": text, "host": "kernmem_host_invalidate_page((uint64_t)address);"}
 
 
-class Instructions(Component):
-    """One method an instruction; the model's MMU executes it by the manual's name."""
-
-    c_module = "virtual"
-
-    def __init__(self, image: Image) -> None:
-        super().__init__(image)
-        self._load = image.memory.loader(4)
-        self._store = image.memory.storer(4)
-
-    def _execute(self, instruction: str, operand: int = 0) -> int:
-        mmu: SimulatedMmu = cast("_Simulated", self.image.memory).mmu
-        return mmu.execute(instruction, operand)
-
-    # Barriers (DDI 0487, B2.3.12) ---------------------------------------------------------
-
-    @intrinsic(**_plain("dsb ishst"))
-    def dsb_ishst(self) -> None:
-        """Wait until all cores, and their walkers, see the stores so far."""
-        self._execute("dsb ishst")
-
-    @intrinsic(**_plain("dsb ish"))
-    def dsb_ish(self) -> None:
-        """Wait for the loads, stores and broadcast invalidations so far."""
-        self._execute("dsb ish")
-
-    @intrinsic(**_plain("dsb nsh"))
-    def dsb_nsh(self) -> None:
-        """Wait for the loads, stores and invalidations of this core so far."""
-        self._execute("dsb nsh")
-
-    @intrinsic(**_plain("dsb sy"))
-    def dsb_sy(self) -> None:
-        """Wait until the whole system, devices too, sees the accesses so far."""
-        self._execute("dsb sy")
-
-    @intrinsic(**_plain("isb"))
-    def isb(self) -> None:
-        """Synchronize the context: what follows is fetched and translated anew."""
-        self._execute("isb")
+class Instructions(Barriers):
+    """What the MMU's driver needs."""
 
     # Invalidation (D8.17) -----------------------------------------------------------------
 
@@ -111,7 +62,7 @@ class Instructions(Component):
         """Invalidate all levels of a translation, under every ASID, on all cores."""
         self._execute("tlbi vaae1is", int(address) >> 12)
 
-    @intrinsic(**_plain("ic iallu"))
+    @intrinsic(**plain("ic iallu"))
     def ic_iallu(self) -> None:
         """Invalidate the instruction cache of this core."""
         self._execute("ic iallu")
@@ -159,27 +110,3 @@ class Instructions(Component):
     def read_memory_features(self) -> u64:
         """The granules and the width of physical addresses; the host has all of them."""
         return u64(self._execute("mrs id_aa64mmfr0_el1"))
-
-    # Devices ------------------------------------------------------------------------------
-
-    @intrinsic(
-        aarch64="return *(volatile const uint32_t *)(uintptr_t)address;",
-        host="return kernmem_host_read_register((uint64_t)address);",
-    )
-    def read_register(self, address: VirtualAddress) -> u32:
-        """Load a device's register, once."""
-        return u32(self._load(int(address)))
-
-    @intrinsic(
-        aarch64="*(volatile uint32_t *)(uintptr_t)address = value;",
-        host="kernmem_host_write_register((uint64_t)address, value);",
-    )
-    def write_register(self, address: VirtualAddress, value: u32) -> None:
-        """Store to a device's register, once."""
-        self._store(int(address), int(value))
-
-
-class _Simulated:
-    """The memory of the model machine, which has an MMU."""
-
-    mmu: SimulatedMmu

@@ -1,4 +1,10 @@
-"""Loads and stores that may fault, in AArch64: the syndrome is ESR_EL1, the address FAR_EL1."""
+"""Loads and stores that may fault, in AArch64: the syndrome is ESR_EL1, the address FAR_EL1.
+
+On the host the text calls the C runtime of the host machine, which gives the same syndromes:
+
+    void kernmem_host_probe_read(uint64_t address);
+    void kernmem_host_probe_write(uint64_t address, uint64_t value);
+"""
 
 from __future__ import annotations
 

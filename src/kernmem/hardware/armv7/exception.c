@@ -65,19 +65,13 @@ static void report_abort(uint32_t vector)
  * register: exact if the function at `pc` calls no other. */
 _Noreturn void exception_report(uint32_t vector, uint32_t pc, uint32_t caller, uint32_t sp)
 {
-    static uint32_t reporting; /* an exception while one is reported ends it all */
-
     if (vector == SUPERVISOR_CALL && *(const uint32_t *)pc == 0xef123456) {
         /* Semihosting, and there is no debugger: go on with the next way out. */
         __asm__ volatile("mov lr, %0\n\tmovs pc, lr" ::"r"(pc + 4) : "lr");
         __builtin_unreachable();
     }
-    if (reporting++ == 0) {
-        kernmem_print("exception: %s\n", vector_name(vector));
-        if (vector == PREFETCH_ABORT || vector == DATA_ABORT)
-            report_abort(vector);
-        kernmem_print("  pc %#llx, called from %#llx, sp %#llx\n", (unsigned long long)pc,
-                      (unsigned long long)caller, (unsigned long long)sp);
-    }
-    kernmem_stop(1);
+    if (report_begins(vector_name(vector)) &&
+        (vector == PREFETCH_ABORT || vector == DATA_ABORT))
+        report_abort(vector);
+    report_ends(pc, caller, sp);
 }

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from kernmem.hardware.simulation import SimulatedMmu
-from kernmem.language import Component, Image, VirtualAddress, intrinsic, u32
-
-
-def _plain(instruction: str) -> dict[str, str]:
-    return {"armv7": f'__asm__ volatile("{instruction}" ::: "memory");'}
+from kernmem.hardware.vmsa.barriers import Barriers
+from kernmem.language import VirtualAddress, intrinsic, u32
 
 
 def _cp15(place: str, operand: str = "0") -> dict[str, str]:
@@ -19,41 +13,8 @@ def _cp15(place: str, operand: str = "0") -> dict[str, str]:
     return {"armv7": f'__asm__ volatile("{write}" :: "r"({operand}) : "memory");'}
 
 
-class Instructions(Component):
-    """One method an instruction; the model's MMU executes it by the manual's name."""
-
-    c_module = "virtual"
-
-    def __init__(self, image: Image) -> None:
-        super().__init__(image)
-        self._load = image.memory.loader(4)
-        self._store = image.memory.storer(4)
-
-    def _execute(self, instruction: str, operand: int = 0) -> int:
-        mmu: SimulatedMmu = cast("_Simulated", self.image.memory).mmu
-        return mmu.execute(instruction, operand)
-
-    # Barriers (DDI 0406, A3.8.3) ----------------------------------------------------------
-
-    @intrinsic(**_plain("dsb ishst"))
-    def dsb_ishst(self) -> None:
-        """Wait until all cores, and their walkers, see the stores so far."""
-        self._execute("dsb ishst")
-
-    @intrinsic(**_plain("dsb ish"))
-    def dsb_ish(self) -> None:
-        """Wait for the loads, stores and broadcast maintenance so far."""
-        self._execute("dsb ish")
-
-    @intrinsic(**_plain("dsb nsh"))
-    def dsb_nsh(self) -> None:
-        """Wait for the loads, stores and maintenance of this core so far."""
-        self._execute("dsb nsh")
-
-    @intrinsic(**_plain("isb"))
-    def isb(self) -> None:
-        """Synchronize the context: what follows is fetched and translated anew."""
-        self._execute("isb")
+class Instructions(Barriers):
+    """What the MMU's driver needs."""
 
     # Invalidation (DDI 0406, B4.2.1 and B4.2.2) -------------------------------------------
 
@@ -129,21 +90,3 @@ class Instructions(Component):
     def read_sctlr(self) -> u32:
         """MMU and caches on or off."""
         return u32(self._execute("mrc sctlr"))
-
-    # Devices ------------------------------------------------------------------------------
-
-    @intrinsic(armv7="return *(volatile const uint32_t *)address;")
-    def read_register(self, address: VirtualAddress) -> u32:
-        """Load a device's register, once."""
-        return u32(self._load(int(address)))
-
-    @intrinsic(armv7="*(volatile uint32_t *)address = value;")
-    def write_register(self, address: VirtualAddress, value: u32) -> None:
-        """Store to a device's register, once."""
-        self._store(int(address), int(value))
-
-
-class _Simulated:
-    """The memory of the model machine, which has an MMU."""
-
-    mmu: SimulatedMmu

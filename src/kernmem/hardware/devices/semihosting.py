@@ -1,4 +1,9 @@
-"""The way out of an Arm kernel that a debugger or simulator watches (Arm IHI 0088)."""
+"""The way out of an Arm kernel that a debugger or simulator watches (Arm IHI 0088).
+
+On the host the text calls the C runtime of the host machine:
+
+    void kernmem_host_exit(uint32_t status);   does not return
+"""
 
 from __future__ import annotations
 

@@ -33,14 +33,8 @@ static const char *cause_name(uint64_t cause)
 _Noreturn void exception_report(uint64_t cause, uint64_t value, uint64_t pc, uint64_t caller,
                                 uint64_t sp)
 {
-    static uint64_t reporting; /* a trap while one is reported ends it all */
-
-    if (reporting++ == 0) {
-        kernmem_print("exception: %s\n", cause_name(cause));
+    if (report_begins(cause_name(cause)))
         kernmem_print("  scause %#llx, stval %#llx\n", (unsigned long long)cause,
                       (unsigned long long)value);
-        kernmem_print("  pc %#llx, called from %#llx, sp %#llx\n", (unsigned long long)pc,
-                      (unsigned long long)caller, (unsigned long long)sp);
-    }
-    kernmem_stop(1);
+    report_ends(pc, caller, sp);
 }

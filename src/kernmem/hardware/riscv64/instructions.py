@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from kernmem.hardware.simulation import SimulatedMmu
-from kernmem.language import Component, Image, VirtualAddress, intrinsic, u8, u32, u64, usize
+from kernmem.hardware.instructions import ProcessorInstructions
+from kernmem.language import VirtualAddress, intrinsic, u64, usize
 
 
-class Instructions(Component):
-    """One method an instruction; the model's MMU executes it by the manual's name."""
-
-    c_module = "virtual"
-
-    def __init__(self, image: Image) -> None:
-        super().__init__(image)
-        self._load_byte = image.memory.loader(1)
-        self._store_byte = image.memory.storer(1)
-        self._store_word = image.memory.storer(4)
-
-    def _execute(self, instruction: str, operand: int = 0) -> int:
-        mmu: SimulatedMmu = cast("_Simulated", self.image.memory).mmu
-        return mmu.execute(instruction, operand)
+class Instructions(ProcessorInstructions):
+    """What the MMU's driver needs."""
 
     # Address translation (Priv, "Supervisor Memory-Management Fence Instruction") -----------
 
@@ -60,26 +46,3 @@ class Instructions(Component):
     def set_sstatus(self, bits: u64) -> None:
         """Set bits of the supervisor status register."""
         self._execute("csrs sstatus", int(bits))
-
-    # Devices ------------------------------------------------------------------------------
-
-    @intrinsic(riscv64="return *(volatile const uint8_t *)(uintptr_t)address;")
-    def read_byte(self, address: VirtualAddress) -> u8:
-        """Load a device's register, once."""
-        return u8(self._load_byte(int(address)))
-
-    @intrinsic(riscv64="*(volatile uint8_t *)(uintptr_t)address = value;")
-    def write_byte(self, address: VirtualAddress, value: u8) -> None:
-        """Store to a device's register, once."""
-        self._store_byte(int(address), int(value))
-
-    @intrinsic(riscv64="*(volatile uint32_t *)(uintptr_t)address = value;")
-    def write_word(self, address: VirtualAddress, value: u32) -> None:
-        """Store to a device's register, once."""
-        self._store_word(int(address), int(value))
-
-
-class _Simulated:
-    """The memory of the model machine, which has an MMU."""
-
-    mmu: SimulatedMmu

@@ -43,17 +43,13 @@ static const char *reason(uint64_t error)
 _Noreturn void exception_report(uint64_t vector, uint64_t error, uint64_t address, uint64_t pc,
                                 uint64_t sp)
 {
-    static uint64_t reporting; /* an exception while one is reported ends it all */
-
-    if (reporting++ == 0) {
-        kernmem_print("exception: %s\n", vector_name(vector));
+    if (report_begins(vector_name(vector))) {
         if (vector == 14)
             kernmem_print("  %s, %s of %#llx\n", reason(error),
                           error & 16 ? "execute" : error & 2 ? "write" : "read",
                           (unsigned long long)address);
         kernmem_print("  vector %llu, error code %#llx, CR2 %#llx\n", (unsigned long long)vector,
                       (unsigned long long)error, (unsigned long long)address);
-        kernmem_print("  pc %#llx, sp %#llx\n", (unsigned long long)pc, (unsigned long long)sp);
     }
-    kernmem_stop(1);
+    report_ends(pc, 0, sp);
 }

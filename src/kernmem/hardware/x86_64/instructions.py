@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from kernmem.hardware.simulation import SimulatedMmu
-from kernmem.language import Component, VirtualAddress, intrinsic, u32, u64
+from kernmem.hardware.instructions import ProcessorInstructions
+from kernmem.language import VirtualAddress, intrinsic, u32, u64
 
 EFER = 0xC000_0080  # IA32_EFER (SDM volume 4, 2.1)
 
@@ -31,14 +29,8 @@ def _write(register: str) -> str:
     return f'__asm__ volatile("mov %0, %%{register}" :: "r"(value) : "memory");'
 
 
-class Instructions(Component):
-    """One method an instruction; the model's MMU executes it by the manual's name."""
-
-    c_module = "virtual"
-
-    def _execute(self, instruction: str, operand: int = 0) -> int:
-        mmu: SimulatedMmu = cast("_Simulated", self.image.memory).mmu
-        return mmu.execute(instruction, operand)
+class Instructions(ProcessorInstructions):
+    """What the MMU's driver needs."""
 
     # Order --------------------------------------------------------------------------------
 
@@ -99,9 +91,3 @@ class Instructions(Component):
     def wrmsr(self, number: u32, value: u64) -> None:
         """Write a model-specific register."""
         self._execute(f"wrmsr {int(number):#x}", int(value))
-
-
-class _Simulated:
-    """The memory of the model machine, which has an MMU."""
-
-    mmu: SimulatedMmu
