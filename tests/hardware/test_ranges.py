@@ -21,6 +21,7 @@ from kernmem.hardware.simulation import Access
 from kernmem.inspect import MappedRange, read_pagetable
 from kernmem.language import KernelPanic, PageFault, u32
 from kernmem.machine.model import Model
+from kernmem.memory import leaves
 from kernmem.memory.architecture import Mapping, Region
 from kernmem.memory.manager import MemoryManager
 from kernmem.memory.pagetable import PagetableStatus
@@ -273,6 +274,23 @@ def test_frames_beyond_the_width_of_an_entry(space: Space) -> None:
         space.refuses(wide, lambda: space.map(space.start + page, end, page))
     wide = PagetableStatus.NOT_TRANSLATABLE
     space.refuses(wide, lambda: space.map(space.start + page, end - page, 2 * page))
+
+
+@pytest.mark.parametrize("board", ["virt", "pc", "riscv-virt", "armv7-virt"])
+def test_a_range_of_more_tables_than_are_kept_back_at_a_time(
+    board: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is given back when no walk can come through it any more, though others wait still."""
+    space = Space(board)
+    monkeypatch.setattr(leaves, "UNLINKED", space.entries.levels)  # or it takes very long
+    free = space.free()
+    length = 4 * space.length(1)
+    assert space.map(space.start, space.hole + space.page, length) == OK
+    assert {level for *_, level in space.new()} == {0}
+    assert space.goes(space.start + length - 1) == space.hole + space.page + length - 1
+    assert space.unmap(space.start, length) == OK
+    assert all(space.goes(space.start + at) is None for at in range(0, length, space.length(1)))
+    assert (space.listed(), space.free()) == (space.before, free)
 
 
 # Parts of blocks --------------------------------------------------------------------------------
