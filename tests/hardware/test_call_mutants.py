@@ -11,6 +11,7 @@ import inspect
 import random
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -25,6 +26,7 @@ from kernmem.memory.pagetable import PagetableStatus
 from kernmem.memory.profile import spec
 
 OK = PagetableStatus.OK
+GLOBAL = Mapping.GLOBAL
 BOARDS = (
     *("lab", "virt", "virt-16k", "virt-64k"),
     *("pc", "pc-la57"),
@@ -42,14 +44,25 @@ CLASSES = {
 EQUIVALENT = {
     "split: no order_tables": "the retire that follows has the same barrier",
     "split: no publish_range": "the change that follows publishes as much",
+    "split: one space for retire_page": "the change that follows is of a part of the block",
     "enable_pagetable: no enable": "then there is no MMU to complain",
 }
 """Mutants that do nothing wrong on any hardware."""
 
+NOT_GLOBAL = "one space"
+"""A weaker call: the same, but for nothing that is global."""
+
 IN_BETWEEN = ("unmap_leaves", 2)
 """The call for every 16 tables, which ``tests/memory/test_page_ranges.py`` is about."""
 
+ARM = {
+    "one space for publish_page": "what was invalid is not cached in any",
+    "one space for publish_range": "the same",
+}
+
 HARMLESS = {
+    "lab": ARM,
+    "virt": ARM,
     "pc": {
         "order_tables": "walks see stores in the order of the program",
         "publish_page": "the same, and what is not present is not cached",
@@ -60,20 +73,23 @@ HARMLESS = {
         "order_tables": "the fence that publishes orders all stores on one hart",
         "split: no retire_page": "the fence that publishes the table drops the block",
         "pagetable_protect_range: no publish_range": "no leaf is ever broken",
+        "pagetable_protect_range: one space for publish_range": "the same",
         "delete_pagetable: no forget": "the first mapping in a new table is fenced",
     },
-    "armv7": {"delete_pagetable: no forget": "the ASID is not used again before it is clean"},
+    "armv7": ARM | {"delete_pagetable: no forget": "the ASID is not used again before it is clean"},
 }
-"""Calls and mutants that make no difference on an architecture."""
+"""Mutants, by what their titles end with, that make no difference on an architecture."""
 
 
 class Mutant(NamedTuple):
-    """One statement of a class, and the driver's method that is called instead, if any."""
+    """One statement of a class, and what is done instead, if anything.
+
+    That is another method of the driver, or the same as if nothing were global.
+    """
 
     owner: type
     number: int
     weaker: str | None
-    call: str
     title: str
 
 
@@ -101,7 +117,7 @@ def called(statement: ast.Expr) -> ast.Attribute:
 
 
 def mutants() -> Iterator[Mutant]:
-    """Each call left out, and each of a range only done for its first page."""
+    """Each call left out, of a range only done for its first page, or not done for all spaces."""
     for owner in CLASSES:
         tree = parse(owner)
         method = {
@@ -112,10 +128,15 @@ def mutants() -> Iterator[Mutant]:
         }
         for number, call in enumerate(calls(tree)):
             name = called(call).attr
-            for weaker in (None, "retire_page") if name == "retire_range" else (None,):
+            weaker_ones: list[str | None] = [None]
+            if name == "retire_range":
+                weaker_ones.append("retire_page")
+            if name.startswith(("retire", "publish")):
+                weaker_ones.append(NOT_GLOBAL)
+            for weaker in weaker_ones:
                 title = f"{method[call]}: " + (f"{weaker} for {name}" if weaker else f"no {name}")
                 if title not in EQUIVALENT and (method[call], number) != IN_BETWEEN:
-                    yield Mutant(owner, number, weaker, name, title)
+                    yield Mutant(owner, number, weaker, title)
 
 
 def mutated(mutant: Mutant) -> type:
@@ -125,9 +146,12 @@ def mutated(mutant: Mutant) -> type:
     if mutant.weaker is None:
         call.value = ast.Constant(None)
     else:
-        called(call).attr = mutant.weaker
         assert isinstance(call.value, ast.Call)
-        del call.value.args[2:]
+        if mutant.weaker == NOT_GLOBAL:
+            call.value.args[-1] = ast.Constant(False)
+        else:
+            called(call).attr = mutant.weaker
+            del call.value.args[2:-1]
     module = inspect.getmodule(mutant.owner)
     assert module is not None
     namespace = dict(vars(module))
@@ -160,6 +184,17 @@ class Bench:
         highest_ram = max(ram.end for ram in find(board).ram)
         self.hole = -(-highest_ram // self.block) * self.block  # where no memory is
 
+    def new_space(self) -> int:
+        """A table with RAM and devices."""
+        machine = self.machine
+        table: int = machine.create_pagetable()
+        for ram in machine.hardware.ram:
+            assert machine.pagetable_map_linear(table, ram.start, ram.end) == OK
+        for device in self.parts.linear_space.devices:
+            kind = Mapping.DEVICE | Mapping.NO_EXECUTE
+            assert machine.pagetable_map_linear(table, device.start, device.end, kind) == OK
+        return table
+
     def is_readable(self, address: int) -> bool:
         """Whether an address is translated; there need not be memory."""
         try:
@@ -172,6 +207,14 @@ class Bench:
         """An address must be translated, or not."""
         if self.is_readable(address) != readable:
             raise Wrong(f"{address:#x}")
+
+    def require_pages(self, table: int, start: int, status: PagetableStatus, mapped: str) -> None:
+        """A change of another table was done; in its space, the pages are mapped ("m") or not."""
+        assert status == OK
+        self.machine.switch_pagetable(table)
+        for number, letter in enumerate(mapped):
+            self.require(start + number * self.page, readable=letter == "m")
+        self.machine.switch_pagetable(self.table)
 
     def refuse_write(self, address: int) -> None:
         """A store must fault."""
@@ -241,12 +284,7 @@ def spaces_change(bench: Bench) -> None:
     start = bench.start + 12 * bench.block
     assert machine.pagetable_map(table, start, bench.hole) == OK
     for mapped in (True, False):
-        other = machine.create_pagetable()
-        for ram in machine.hardware.ram:
-            assert machine.pagetable_map_linear(other, ram.start, ram.end) == OK
-        for device in bench.parts.linear_space.devices:
-            kind = Mapping.DEVICE | Mapping.NO_EXECUTE
-            assert machine.pagetable_map_linear(other, device.start, device.end, kind) == OK
+        other = bench.new_space()
         if mapped:
             assert machine.pagetable_map(other, start + page, bench.hole) == OK
         for _ in range(2):
@@ -259,6 +297,31 @@ def spaces_change(bench: Bench) -> None:
         machine.delete_pagetable(other)
 
 
+def global_pages_change(bench: Bench) -> None:
+    """In the space in use, and in another that was, and is again after each change."""
+    machine, page, block = bench.machine, bench.page, bench.block
+    for table, start in (
+        (bench.table, bench.start + 16 * block),
+        (bench.new_space(), bench.start + 17 * block),
+    ):
+        seen = partial(bench.require_pages, table, start)
+        seen(machine.pagetable_map(table, start, bench.hole, GLOBAL), "m.")
+        second = start + page
+        seen(machine.pagetable_map(table, second, bench.hole, GLOBAL), "mm.")
+        third = second + page
+        seen(machine.pagetable_map_range(table, third, bench.hole, 2 * page, GLOBAL), "mmmm.")
+        for mapping, shown in (
+            (Mapping.NO_ACCESS, "...m"),
+            (Mapping.DEVICE, "mmmm"),
+            (Mapping.KERNEL, "mmmm"),
+        ):
+            seen(machine.pagetable_protect_range(table, start, 3 * page, mapping | GLOBAL), shown)
+        seen(machine.pagetable_unmap(table, start), ".mmm")
+        seen(machine.pagetable_unmap_range(table, second, 3 * page), "....")
+        seen(machine.pagetable_map_range(table, start, bench.hole, block, GLOBAL), "mmmm")
+        seen(machine.pagetable_unmap(table, second), "m.mm")
+
+
 def workload(board: str) -> None:
     """Change the linear space while it is in use, and rely on every change."""
     bench = Bench(board)
@@ -266,12 +329,13 @@ def workload(board: str) -> None:
     ranges_come_and_go(bench)
     protections_change(bench)
     spaces_change(bench)
+    global_pages_change(bench)
 
 
 def matters(mutant: Mutant, board: str) -> bool:
     """Whether the mutant is wrong there."""
     harmless = next((each for name, each in HARMLESS.items() if board.startswith(name)), {})
-    return not any(each in (mutant.call, mutant.title) for each in harmless)
+    return not mutant.title.endswith(tuple(harmless))
 
 
 @pytest.mark.parametrize("board", BOARDS)

@@ -125,6 +125,10 @@ class FlatFormat(EntryFormat):
         )
 
     @kernel
+    def is_global(self, entry: usize, level: u32) -> bool:
+        return Mapping.GLOBAL in self.mapping(entry, level)
+
+    @kernel
     def table(self, physical: PhysicalAddress) -> usize:
         return usize(physical) | 1
 
@@ -142,7 +146,7 @@ class FlatFormat(EntryFormat):
 
 
 class RecordedMmu(Mmu):
-    """Does nothing, and notes what it was asked to do, in ``calls``."""
+    """Does nothing, and notes what it was asked to do, in ``calls``; "global" last if it is."""
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
@@ -161,28 +165,33 @@ class RecordedMmu(Mmu):
         self.calls.append(("order_tables",))
 
     @kernel
-    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
-        self.calls.append(("publish_page", int(table), int(address)))
+    def publish_page(
+        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
+    ) -> None:
+        self._note("publish_page", table, address, is_global=is_global)
 
     @kernel
     def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
-        self.calls.append(("publish_range", int(table), int(start), int(last)))
+        self._note("publish_range", table, start, last, is_global=is_global)
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
-        self.calls.append(("retire_page", int(table), int(address)))
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
+        self._note("retire_page", table, address, is_global=is_global)
 
     @kernel
     def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
-        self.calls.append(("retire_range", int(table), int(start), int(last)))
+        self._note("retire_range", table, start, last, is_global=is_global)
 
     @kernel
     def forget(self, table: PhysicalAddress) -> None:
         self.calls.append(("forget", int(table)))
+
+    def _note(self, name: str, *addresses: int, is_global: bool) -> None:
+        self.calls.append((name, *map(int, addresses), *(["global"] if is_global else [])))
 
 
 class NoConsole(Console):

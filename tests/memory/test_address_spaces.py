@@ -66,6 +66,11 @@ class Lender(Component):
         """Take its identifier back."""
         self.spaces.forget(table)
 
+    @api
+    def must_invalidate(self, table: PhysicalAddress, is_global: bool) -> bool:
+        """Whether a change under the table is not over with its identifier."""
+        return self.spaces.must_invalidate(table, is_global)
+
 
 @contextmanager
 def lender(kind: str, count: int) -> Iterator[Machine]:
@@ -107,6 +112,22 @@ def test_a_table_that_was_forgotten_gets_a_new_one(kind: str) -> None:
         assert machine.identifier(0x1000) == NO_IDENTIFIER
         assert machine.enter(0x1000) >= 100
         assert machine.enter(0x2000) < 100
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("is_global", [False, True])
+def test_a_change_is_over_with_the_identifier_unless_it_is_global(
+    kind: str, *, is_global: bool
+) -> None:
+    """Only the table in use keeps its own."""
+    with lender(kind, SPACES) as machine:
+        machine.enter(0x1000)
+        machine.enter(0x2000)
+        assert machine.must_invalidate(0x2000, is_global)
+        assert machine.identifier(0x2000) != NO_IDENTIFIER
+        for other in (0x1000, 0x3000):
+            assert machine.must_invalidate(other, is_global) == is_global
+            assert machine.identifier(other) == NO_IDENTIFIER
 
 
 @pytest.mark.parametrize("kind", MAKERS)

@@ -136,7 +136,6 @@ def test_frames_wider_than_an_entry_and_misaligned_frames(small: Machine) -> Non
         Mapping.USER_READ_ONLY | Mapping.USER_READ_WRITE,
         Mapping.USER_READ_WRITE | Mapping.READ_ONLY,
         Mapping.DEVICE | Mapping.UNCACHED,
-        Mapping.GLOBAL,
         Mapping(1 << 20),
     ],
 )

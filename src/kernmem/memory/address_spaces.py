@@ -10,7 +10,8 @@ An MMU's driver keeps to three rules, and has nothing else to remember:
 * When :meth:`AddressSpaces.enter` says False, whatever is cached under the identifier is of
   another space, or out of date: invalidate it before anything is translated by it.
 * When a table is changed, invalidate under its identifier, or :meth:`AddressSpaces.forget` it;
-  if it has none, nothing is to be done.
+  if it has none, nothing is to be done.  What is global is cached under all identifiers, or none:
+  it must be invalidated whichever table is in use.  :meth:`AddressSpaces.must_invalidate` says so.
 * :meth:`AddressSpaces.forget` a table that is gone: its memory may become another table.
 """
 
@@ -90,6 +91,17 @@ class AddressSpaces(Component):
         slot = self.identifier(table)
         if slot != NO_IDENTIFIER:
             self.tables[slot] = PhysicalAddress(0)
+
+    @kernel
+    def must_invalidate(self, table: PhysicalAddress, is_global: bool) -> bool:
+        """Whether what is cached of a change must go now, or goes with the identifier.
+
+        A ``table`` that is not in use loses its own, but that is not enough for what is global.
+        """
+        if self.is_current(table):
+            return True
+        self.forget(table)
+        return is_global
 
     @kernel
     def _after(self, slot: usize) -> usize:

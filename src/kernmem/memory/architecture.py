@@ -44,17 +44,13 @@ class Mapping(IntFlag):
     NO_EXECUTE = 4  # nobody executes
     DEVICE = 8  # device memory: not cached, not reordered; nobody executes
     READ_ONLY = 16  # nobody writes, the kernel neither
-    GLOBAL = 32  # the same in every table, so that a switch need not forget it
+    GLOBAL = 32  # mapped alike in every table that is used, so that a switch need not forget it
     UNCACHED = 64  # normal memory, not cached: what a device that does not snoop shares
     NO_ACCESS = 128  # nobody may do anything: a guard page; the frame is remembered
 
 
-ALL_MAPPINGS = Mapping(0xFF & ~Mapping.GLOBAL)
-"""What an architecture can express that lacks nothing.
-
-The entry formats know global leaves, but the drivers' invalidations go by address space where a
-table is not current, which spares them: until those do more, a global mapping is refused.
-"""
+ALL_MAPPINGS = Mapping(0xFF)
+"""What an architecture can express that lacks nothing."""
 
 
 @enumeration("fault_t")
@@ -194,6 +190,11 @@ class EntryFormat(Component):
         raise NotImplementedError
 
     @kernel
+    def is_global(self, entry: usize, level: u32) -> bool:
+        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
+        raise NotImplementedError
+
+    @kernel
     def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
         raise NotImplementedError
@@ -240,8 +241,9 @@ class Mmu(Component):
     stopped using a root for good       :meth:`forget`, before its memory is used again
     ==================================  ========================================================
 
-    ``table`` is the root that the change was made under, current or not.  Ranges go from
-    ``start`` to ``last``, the last byte: the end of all addresses has no number.
+    ``table`` is the root that the change was made under, current or not.  ``is_global`` says
+    whether any of the leaves is global, or was: what is cached of those is not of that root alone.
+    Ranges go from ``start`` to ``last``, the last byte: the end of all addresses has no number.
     """
 
     @kernel
@@ -251,7 +253,7 @@ class Mmu(Component):
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on, and by nothing that another table said."""
+        """Translate by ``table`` from now on, and of others by nothing but what is global."""
         raise NotImplementedError
 
     @kernel
@@ -260,25 +262,27 @@ class Mmu(Component):
         raise NotImplementedError
 
     @kernel
-    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def publish_page(
+        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
+    ) -> None:
         """Let the walker see the new leaf of ``address``, in a table that was there already."""
         raise NotImplementedError
 
     @kernel
     def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Let the walker see new leaves, and new tables that lead to them."""
         raise NotImplementedError
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
         """Forget the leaf translation of ``address``, page or block, everywhere."""
         raise NotImplementedError
 
     @kernel
     def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Forget every translation in the range, and what led to its tables, everywhere."""
         raise NotImplementedError

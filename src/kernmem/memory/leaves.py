@@ -126,10 +126,11 @@ class Leaves(Component):
                     break
             if rest < length:
                 break
+        is_global = Mapping.GLOBAL in mapping
         if grown or last - start >= length:
-            self.mmu.publish_range(pagetable, start, last)
+            self.mmu.publish_range(pagetable, start, last, is_global)
         else:
-            self.mmu.publish_page(pagetable, start)
+            self.mmu.publish_page(pagetable, start, is_global)
 
     # Unmapping and protecting ---------------------------------------------------------------
 
@@ -141,14 +142,20 @@ class Leaves(Component):
         start: VirtualAddress,
         last: VirtualAddress,
     ) -> PagetableStatus:
-        """See that all of the range is mapped, and let leaves begin and end where it does."""
+        """See that all of the range is mapped, and let leaves begin and end where it does.
+
+        ``walk.is_global`` says whether any of them is.
+        """
         address = start
         first_level = u32(0)
+        walk.is_global = False
         while True:
             self.tables.walk(walk, pagetable, address, u32(0))
             if walk.entry == 0:
                 self.info.failed_address = address
                 return PagetableStatus.NOT_MAPPED
+            if self.entries.is_global(walk.entry, walk.level):
+                walk.is_global = True
             if address == start:
                 first_level = walk.level
             reach = self.tables.reach(walk.level, address, last)
@@ -217,13 +224,13 @@ class Leaves(Component):
                     break
                 address += run * length
                 if unlinked.count + self.root_level > UNLINKED:
-                    self.mmu.retire_range(pagetable, begin, address - 1)
+                    self.mmu.retire_range(pagetable, begin, address - 1, walk.is_global)
                     self.tables.release(unlinked)
                     begin = address
             if begin == address and run == 1 and unlinked.count == 0:
-                self.mmu.retire_page(pagetable, begin)
+                self.mmu.retire_page(pagetable, begin, walk.is_global)
             else:
-                self.mmu.retire_range(pagetable, begin, last)
+                self.mmu.retire_range(pagetable, begin, last, walk.is_global)
                 self.tables.release(unlinked)
 
     @kernel

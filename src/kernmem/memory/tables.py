@@ -41,6 +41,7 @@ class Walk(Struct):
     index: usize
     entry: usize
     level: u32
+    is_global: bool  # after a walk over a range: whether any leaf was
 
 
 @struct("pagetable_unlinked_t")
@@ -224,6 +225,7 @@ class Tables(Component):
         ends = last - first < self.length(level) - 1
         if not begins and not ends:
             return
+        is_global = self.entries.is_global(walk.entry, level)
         parts = self._parts(walk.entry, level)
         if begins:
             self._divide(parts, level - 1, start, False)
@@ -231,9 +233,9 @@ class Tables(Component):
             self._divide(parts, level - 1, last, True)
         self.mmu.order_tables()
         self.entries.write(walk.table, walk.index, usize(0))
-        self.mmu.retire_page(pagetable, address)
+        self.mmu.retire_page(pagetable, address, is_global)
         self.entries.write(walk.table, walk.index, self.entries.table(parts))
-        self.mmu.publish_range(pagetable, address, address)
+        self.mmu.publish_range(pagetable, address, address, is_global)
 
     @kernel
     def _parts(self, block: usize, level: u32) -> PhysicalAddress:

@@ -227,11 +227,12 @@ class VirtualMemory(Component):
         with self.local(Walk) as walk:
             status = self.leaves.isolate(walk, pagetable, virtual, last)
             if status == PagetableStatus.OK:
+                is_global = walk.is_global or Mapping.GLOBAL in mapping
                 broken = self.leaves.change_leaves(walk, pagetable, virtual, last, mapping)
-                self.mmu.retire_range(pagetable, virtual, last)
+                self.mmu.retire_range(pagetable, virtual, last, is_global)
                 if broken:
                     self.leaves.change_leaves(walk, pagetable, virtual, last, mapping)
-                    self.mmu.publish_range(pagetable, virtual, last)
+                    self.mmu.publish_range(pagetable, virtual, last, is_global)
             return status
 
     # Looking up -----------------------------------------------------------------------------

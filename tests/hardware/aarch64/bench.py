@@ -117,12 +117,12 @@ class Bench:
     def map(self, number: int, frame: int, bits: int = NORMAL_PAGE) -> None:
         """Map a page correctly."""
         self.set(number, self.page(frame, bits))
-        self.mmu.publish_page(self.root, VirtualAddress(self.virtual(number)))
+        self.mmu.publish_page(self.root, VirtualAddress(self.virtual(number)), is_global=False)
 
     def unmap(self, number: int) -> None:
         """Unmap a page correctly."""
         self.set(number, 0)
-        self.mmu.retire_page(self.root, VirtualAddress(self.virtual(number)))
+        self.mmu.retire_page(self.root, VirtualAddress(self.virtual(number)), is_global=False)
 
     @property
     def root(self) -> PhysicalAddress:
@@ -131,11 +131,15 @@ class Bench:
 
     def publish(self) -> None:
         """Let the walker see new entries, of tables too."""
-        self.mmu.publish_range(self.root, VirtualAddress(PAGES), VirtualAddress(PAGES))
+        self.mmu.publish_range(
+            self.root, VirtualAddress(PAGES), VirtualAddress(PAGES), is_global=False
+        )
 
     def retire_range(self, address: int) -> None:
         """Forget what was known of an address, tables too."""
-        self.mmu.retire_range(self.root, VirtualAddress(address), VirtualAddress(address))
+        self.mmu.retire_range(
+            self.root, VirtualAddress(address), VirtualAddress(address), is_global=False
+        )
 
     def new_root(self, number: int, frame: int) -> PhysicalAddress:
         """A root of its own for one of a few spaces, whose first page is one of the frames."""
@@ -145,6 +149,11 @@ class Bench:
         self.store(root, PAGES // BLOCK, self.link(root + PAGE))
         self.mmu.order_tables()
         return PhysicalAddress(root)
+
+    def set_global(self, root: PhysicalAddress, frame: int | None) -> None:
+        """Map the first page of one of those roots global, or unmap it, and nothing more."""
+        entry = 0 if frame is None else self.page(frame, NORMAL_PAGE & ~NOT_GLOBAL)
+        self.store(int(root) + PAGE, 0, entry)
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""

@@ -233,7 +233,7 @@ def test_tighten_a_permission(bench: Bench) -> None:
     assert bench.read(0) == 1  # reading is the same under both
     with Broken("STALE_TRANSLATION"):
         bench.model.store(bench.virtual(0), 5)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)), is_global=False)
     with pytest.raises(PageFault, match="permission fault, level 3") as caught:
         bench.model.store(bench.virtual(0), 5)
     assert caught.value.syndrome == 0x9600_004F
@@ -247,7 +247,7 @@ def test_loosen_a_permission(bench: Bench) -> None:
     bench.do("dsb ishst", "isb")
     with Broken("STALE_TRANSLATION"):
         bench.model.store(bench.virtual(0), 5)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)), is_global=False)
     bench.model.store(bench.virtual(0), 5)
 
 
@@ -274,10 +274,10 @@ def test_global_entries(bench: Bench) -> None:
     with Broken("INVALIDATE_MISSED") as broken:
         bench.read(0)
     assert "the old value is global" in broken.text
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)), is_global=False)
     bench.map(0, 1, NORMAL_PAGE & ~NOT_GLOBAL)
     bench.set(0, bench.page(1))
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)), is_global=False)
     assert bench.read(0) == 1
 
 
@@ -350,7 +350,7 @@ def test_a_table_with_leaves_needs_a_tlbi_for_each(bench: Bench) -> None:
     with Broken("INVALIDATE_MISSED") as broken:
         bench.read(5)
     assert "1 left, the first 0x2000050000" in broken.text
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)), is_global=False)
     with pytest.raises(PageFault, match="level 2"):
         bench.read(5)
 
@@ -359,7 +359,7 @@ def test_a_leaf_comes_back_through_a_cached_walk(bench: Bench) -> None:
     """Invalidating the leaf first, then the walk to it, leaves a gap between the two."""
     bench.map(5, 2)
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)), is_global=False)
     bench.retire_range(VirtualAddress(bench.virtual(0)))
     with Broken("INVALIDATE_MISSED") as broken:
         bench.read(5)
@@ -402,7 +402,7 @@ def test_table_to_block_must_drop_the_walk(bench: Bench) -> None:
     bench.map(0, 1)
     bench.unmap(0)
     bench.store(ROOT, PAGES // BLOCK, 0)
-    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES))
+    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES), is_global=False)
     with Broken("BBM_MAKE_BEFORE_CLEAN") as broken:
         bench.store(ROOT, PAGES // BLOCK, bench.block(0x10_0000_0000))
     assert "use the operation without L" in broken.text

@@ -66,7 +66,7 @@ def test_a_page_is_reused_in_time(bench: Bench) -> None:
     """After the retirement; other pages at any time."""
     bench.set(0, 0)
     bench.model.store(bench.frame(3), MARKER)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)), is_global=False)
     bench.model.store(bench.frame(1), MARKER)
     assert bench.model.load(bench.frame(1)) == MARKER
 
@@ -87,7 +87,7 @@ def test_a_page_of_a_block_is_reused_too_early(bench: Bench) -> None:
     bench.store(ROOT, index, 0)
     with Broken("FRAME_REUSED_LIVE"):
         bench.model.store(start + 0x0FFF_0000, MARKER)
-    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES + 2 * BLOCK))
+    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES + 2 * BLOCK), is_global=False)
     bench.model.store(start + 0x0FFF_0000, MARKER)
 
 
@@ -102,7 +102,7 @@ def test_the_pages_below_an_unlinked_table_are_reused_too_early(bench: Bench) ->
     bench.model.store(bench.frame(1), MARKER)
     with Broken("FRAME_REUSED_LIVE"):
         bench.model.store(bench.frame(2), MARKER)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(5)), is_global=False)
     bench.model.store(bench.frame(2), MARKER)
 
 

@@ -105,14 +105,88 @@ def test_with_asids_a_switch_invalidates_nothing(bench: Bench) -> None:
     assert [line.split()[0] for line in lines] == ["msr", "isb", "msr", "isb"]
 
 
-def test_a_global_translation_would_leak(bench: Bench) -> None:
-    """It belongs to every ASID."""
-    bench.map(0, 1, NORMAL_PAGE & ~NOT_GLOBAL)
+GLOBAL_PAGE = NORMAL_PAGE & ~NOT_GLOBAL
+VAAE1IS = f"tlbi vaae1is,{PAGES >> 12:x}"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "rule"),
+    [
+        (["tlbi aside1,0", "tlbi aside1,1000000000000", "dsb ish", "isb"], "GLOBAL_LEAK"),
+        ([f"tlbi vaae1is,{PAGES + PAGE >> 12:x}", "dsb ish", "isb"], "GLOBAL_LEAK"),
+        ([VAAE1IS, "isb"], "INVALIDATE_INCOMPLETE"),
+        ([VAAE1IS, "dsb nsh", "isb"], "INVALIDATE_INCOMPLETE"),
+        ([VAAE1IS, "dsb ish"], "NO_CONTEXT_SYNC"),
+        ([f"tlbi vale1,{0x77 << 48 | PAGES >> 12:x}", "dsb nsh", "isb"], None),
+        ([f"tlbi vale1,{0b0110 << 44 | PAGES >> 12:x}", "dsb nsh", "isb"], "GLOBAL_LEAK"),
+        ([VAAE1IS, "dsb ish", "isb"], None),
+        (["tlbi vmalle1", "dsb nsh", "isb"], None),
+    ],
+)
+def test_a_global_translation_counts_in_every_space(
+    bench: Bench, instructions: list[str], rule: str | None
+) -> None:
+    """Until it is invalidated: by its address, under whatever ASID, or with all others."""
+    bench.map(0, 1, GLOBAL_PAGE)
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
-    bench.mmu.switch(PhysicalAddress(ROOT))
-    assert bench.read(0) == 1
+    bench.do(*instructions)
+    if rule is None:
+        with pytest.raises(PageFault):
+            bench.read(0)
+    else:
+        with Broken(rule):
+            bench.read(0)
+
+
+@pytest.mark.parametrize(
+    ("frame", "bits", "is_same"),
+    [
+        (1, GLOBAL_PAGE, True),
+        (1, NORMAL_PAGE, False),  # two entries for one address, that differ in nG
+        (2, GLOBAL_PAGE, False),
+        (1, GLOBAL_PAGE | 1 << 2, False),  # a device
+    ],
+)
+def test_a_global_page_must_be_the_same_in_every_space(
+    bench: Bench, frame: int, bits: int, *, is_same: bool
+) -> None:
+    """Of the same nature, too."""
+    bench.map(0, 1, GLOBAL_PAGE)
+    other = bench.new_root(0, frame)
+    bench.store(int(other) + PAGE, 0, bench.page(frame, bits))
+    bench.mmu.order_tables()
+    bench.mmu.switch(other)
+    if is_same:
+        assert bench.read(0) == 1
+    else:
+        with Broken("GLOBAL_LEAK"):
+            bench.read(0)
+
+
+def test_a_global_page_must_be_of_the_same_length_in_every_space(bench: Bench) -> None:
+    """Or the TLB may hold two entries for an address."""
+    bench.map(0, 0, GLOBAL_PAGE)
+    bench.store(OTHER_ROOT, PAGES // BLOCK, bench.block(FRAMES // BLOCK * BLOCK) & ~NOT_GLOBAL)
+    bench.publish()
+    at = FRAMES % BLOCK // PAGE
+    bench.map(at, 0, GLOBAL_PAGE)
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     with Broken("GLOBAL_LEAK"):
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        bench.read(at)
+
+
+def test_what_was_global_and_changed_before_the_switch_is_kept(bench: Bench) -> None:
+    """With as much of the sequence as was done: a TLBI before the DSB does not count."""
+    bench.map(0, 1, GLOBAL_PAGE)
+    bench.set(0, 0)
+    bench.do(VAAE1IS)
+    bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    bench.do("dsb ish", "isb")
+    with Broken("GLOBAL_LEAK"):
+        bench.read(0)
+    bench.do(VAAE1IS, "dsb ish", "isb")
+    with pytest.raises(PageFault):
+        bench.read(0)
 
 
 def test_switch_without_isb(bench: Bench) -> None:

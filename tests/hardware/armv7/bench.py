@@ -33,6 +33,7 @@ NORMAL_PAGE = 0b1_1_0_001_01_1_1_10
 NORMAL_SECTION = 0b1_1_0_001_01_0_0000_0_1_1_10
 READ_ONLY = 1 << 9
 NOT_GLOBAL = 1 << 11
+SECTION_NOT_GLOBAL = 1 << 17
 EXECUTE_NEVER = 1 << 0
 
 
@@ -111,17 +112,24 @@ class Bench:
 
     def publish(self) -> None:
         """Publish whatever was changed."""
-        self.mmu.publish_range(self.root, VirtualAddress(0), VirtualAddress(0xFFFF_FFFF))
+        self.mmu.publish_range(
+            self.root, VirtualAddress(0), VirtualAddress(0xFFFF_FFFF), is_global=False
+        )
 
     def map(self, number: int, frame: int, bits: int = NORMAL_PAGE) -> None:
         """Map a page correctly."""
         self.set(number, self.page(frame, bits))
-        self.mmu.publish_page(self.root, VirtualAddress(self.virtual(number)))
+        self.mmu.publish_page(self.root, VirtualAddress(self.virtual(number)), is_global=False)
 
     def unmap(self, number: int) -> None:
         """Unmap a page correctly."""
         self.set(number, 0)
-        self.mmu.retire_page(self.root, VirtualAddress(self.virtual(number)))
+        self.mmu.retire_page(self.root, VirtualAddress(self.virtual(number)), is_global=False)
+
+    def set_global(self, root: int, *, mapped: bool) -> None:
+        """Map the pages in a root by a global section, or unmap them, and nothing more."""
+        section = FRAMES | NORMAL_SECTION & ~SECTION_NOT_GLOBAL
+        self.store(root, PAGES // SECTION, section if mapped else 0)
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""

@@ -29,14 +29,18 @@ from kernmem.hardware.armv7.mmu import Armv7Mmu
 from kernmem.hardware.virt import PROGRAM
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
 
-WEAKER = {
-    "self.cpu.dsb_ish()": "self.cpu.dsb_ishst()",
-    "self.cpu.dsb_nsh()": "self.cpu.dsb_ishst()",
-    "self.use(from_linear(address_of(self.bridge)))": "pass",
-    "self.build_bridge()": "pass",
-    "self.spaces.forget(table)": "pass",
-    "kept = self.spaces.enter(table)": "kept = self.spaces.enter(table) or True",
-}
+MUST = "if not self.spaces.must_invalidate(table, is_global):"
+
+WEAKER = [
+    ("self.cpu.dsb_ish()", "self.cpu.dsb_ishst()"),
+    ("self.cpu.dsb_nsh()", "self.cpu.dsb_ishst()"),
+    ("self.use(from_linear(address_of(self.bridge)))", "pass"),
+    ("self.build_bridge()", "pass"),
+    ("self.spaces.forget(table)", "pass"),
+    ("kept = self.spaces.enter(table)", "kept = self.spaces.enter(table) or True"),
+    (MUST, "if False:"),
+    (MUST, MUST.replace("is_global", "False")),
+]
 """What is weaker than a line, but not nothing, or a line that is no instruction."""
 
 PLAIN = ("self.cpu.write_sctlr(", "self.cpu.read_sctlr()")
@@ -50,8 +54,8 @@ def mutations() -> Iterator[tuple[int, str, str]]:
         words = line.strip()
         if words.startswith("def "):
             method = words[4:].partition("(")[0]
-        if words in WEAKER:
-            yield number, WEAKER[words], f"{method}: {WEAKER[words]} for {words}"
+        for weaker in [weaker for text, weaker in WEAKER if text == words]:
+            yield number, weaker, f"{method}: {weaker} for {words}"
         if words.startswith("self.cpu.") and words not in PLAIN:
             yield number, "pass", f"{method}: no {words}, line {number}"
 
@@ -87,7 +91,7 @@ def workload(mmu_class: type[Armv7Mmu]) -> None:
     assert bench.model.load(PAGES + SECTION) == 2
     # retire_page: permissions, break before make, unmap.
     bench.set(0, bench.page(1, NORMAL_PAGE & ~0b11_0000 | READ_ONLY | 0b01_0000))
-    bench.mmu.retire_page(bench.root, page)
+    bench.mmu.retire_page(bench.root, page, is_global=False)
     with pytest.raises(PageFault):
         bench.model.store(int(page), 1)
     bench.unmap(0)
@@ -103,14 +107,14 @@ def workload(mmu_class: type[Armv7Mmu]) -> None:
         for number in range(2, 8):
             bench.set(number, 0)
         last = VirtualAddress(bench.virtual(count) - 1)
-        bench.mmu.retire_range(bench.root, page, last)
+        bench.mmu.retire_range(bench.root, page, last, is_global=False)
         for number in range(2, 8):
             with pytest.raises(PageFault):
                 bench.read(number)
     # retire_range: a table is unlinked, its page reused, its entry filled anew.
     bench.unmap(0)
     bench.store(ROOT, PAGES // SECTION, 0)
-    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(1) - 1))
+    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(1) - 1), is_global=False)
     with pytest.raises(PageFault):
         bench.read(0)
     bench.store(TABLE, 0, 0x1234_5678)
@@ -132,9 +136,11 @@ def workload(mmu_class: type[Armv7Mmu]) -> None:
         bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
         bench.set(0, 0)
         if retire == "retire_page":
-            bench.mmu.retire_page(bench.root, page)
+            bench.mmu.retire_page(bench.root, page, is_global=False)
         else:
-            bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(1) - 1))
+            bench.mmu.retire_range(
+                bench.root, page, VirtualAddress(bench.virtual(1) - 1), is_global=False
+            )
         bench.mmu.switch(bench.root)
         with pytest.raises(PageFault):
             bench.read(0)
@@ -147,6 +153,33 @@ def workload(mmu_class: type[Armv7Mmu]) -> None:
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     with pytest.raises(PageFault):
         bench.read(0)
+    change_global_pages(bench)
+
+
+def change_global_pages(bench: Bench) -> None:
+    """A page that two spaces have is mapped and unmapped in both, while neither is in use."""
+    page = VirtualAddress(bench.virtual(0))
+    spaces = [PhysicalAddress(root) for root in bench.other_roots[1:3]]
+    for pages in (None, 1, 128):
+        for space in spaces:
+            bench.set_global(space, mapped=True)
+            bench.mmu.publish_page(space, page, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            assert bench.read(1) == 1
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        for space in spaces:
+            bench.set_global(space, mapped=False)
+            if pages is None:
+                bench.mmu.retire_page(space, page, is_global=True)
+            else:
+                last = VirtualAddress(bench.virtual(pages) - 1)
+                bench.mmu.retire_range(space, page, last, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            with pytest.raises(PageFault):
+                bench.read(1)
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
 
 
 def test_the_original_is_clean() -> None:

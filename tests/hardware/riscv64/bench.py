@@ -120,11 +120,15 @@ class Bench:
 
     def publish(self) -> None:
         """Let the walker see new entries, of tables too."""
-        self.mmu.publish_range(self.root, VirtualAddress(PAGES), VirtualAddress(PAGES))
+        self.mmu.publish_range(
+            self.root, VirtualAddress(PAGES), VirtualAddress(PAGES), is_global=False
+        )
 
     def retire_range(self, address: int) -> None:
         """Forget what was known of an address, tables too."""
-        self.mmu.retire_range(self.root, VirtualAddress(address), VirtualAddress(address))
+        self.mmu.retire_range(
+            self.root, VirtualAddress(address), VirtualAddress(address), is_global=False
+        )
 
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""
@@ -143,3 +147,8 @@ class Bench:
         self.store(middle, 0, entry(table, V))
         self.store(root, PAGES // GIB, entry(middle, V))
         return PhysicalAddress(root)
+
+    def set_global(self, root: PhysicalAddress, frame: int | None) -> None:
+        """Map the first page of one of those roots global, or unmap it, and nothing more."""
+        value = 0 if frame is None else entry(self.frame(frame), FULL | G)
+        self.store(int(root) + 2 * PAGE, 0, value)

@@ -34,12 +34,13 @@ from kernmem.language import KernelPanic, ModelViolation, PageFault, PhysicalAdd
 from kernmem.memory.address_spaces import SPACES
 
 ALL = "self.cpu.sfence_all()"
+LEAF = "self.cpu.sfence_leaf(address)"
 PAGE = "self.cpu.sfence_page(address, asid)"
 SPACE = "self.cpu.sfence_space(asid)"
 SATP = "self.cpu.write_satp(self.satp(table, asid))"
 IF_NEW = "if not kept:\n            "
-OF_PAGE = "self.forget_page(table, address)"
-OF_SPACE = "self.forget_space(table)"
+OF_PAGE = "self.forget_page(table, address, is_global)"
+OF_SPACE = "self.forget_space(table, is_global)"
 
 MUTATIONS = [
     ("enable", "self.cpu.set_sstatus(u64(SUM))", "pass"),
@@ -52,10 +53,16 @@ MUTATIONS = [
     ("switch", "self.satp(table, asid)", "self.satp(table, usize(0))"),
     ("publish_page", OF_PAGE, "pass"),
     ("publish_range", OF_SPACE, "pass"),
-    ("publish_range", OF_SPACE, "self.forget_page(table, start)"),
+    ("publish_range", OF_SPACE, "self.forget_page(table, start, is_global)"),
     ("retire_page", OF_PAGE, "pass"),
     ("retire_range", OF_SPACE, "pass"),
-    ("retire_range", OF_SPACE, "self.forget_page(table, start)"),
+    ("retire_range", OF_SPACE, "self.forget_page(table, start, is_global)"),
+    ("retire_page", "is_global)", "False)"),
+    ("retire_range", "is_global)", "False)"),
+    ("forget_page", LEAF, "pass"),
+    ("forget_page", LEAF, "self.cpu.sfence_page(address, self.spaces.info.current)"),
+    ("forget_space", ALL, "pass"),
+    ("forget_space", ALL, "self.cpu.sfence_space(self.spaces.info.current)"),
     ("forget_page", PAGE, "pass"),
     ("forget_page", PAGE, "self.cpu.sfence_page(address, self.spaces.info.current)"),
     ("forget_space", SPACE, "pass"),
@@ -89,7 +96,7 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     # publish: a new entry is used; a new table is linked and used.
     for number in (0, 1):
         bench.set(number, number + 1)
-        bench.mmu.publish_page(bench.root, VirtualAddress(bench.virtual(number)))
+        bench.mmu.publish_page(bench.root, VirtualAddress(bench.virtual(number)), is_global=False)
         assert bench.read(number) == number + 1
     bench.store(SPARE, 0, entry(bench.frame(2), FULL))
     bench.store(MIDDLE, 1, entry(SPARE, V))
@@ -97,17 +104,17 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     assert bench.model.load(PAGES + 0x20_0000) == 2
     # retire_page: permissions, unmap.
     bench.set(0, 1, V | R | A | D)
-    bench.mmu.retire_page(bench.root, page)
+    bench.mmu.retire_page(bench.root, page, is_global=False)
     with pytest.raises(PageFault):
         bench.write(0)
     for number in (0, 1):
         bench.clear(number)
-        bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(number)))
+        bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(number)), is_global=False)
         with pytest.raises(PageFault):
             bench.read(number)
     # retire_range: a table is unlinked, its page reused, its entry filled anew.
     bench.clear(7)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(7)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(7)), is_global=False)
     bench.store(MIDDLE, 0, 0)
     bench.retire_range(page)
     with pytest.raises(PageFault):
@@ -127,9 +134,13 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
         bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
         bench.set(number, frame, FULL if frame else 0)
         if frame:
-            bench.mmu.publish_page(bench.root, VirtualAddress(bench.virtual(number)))
+            bench.mmu.publish_page(
+                bench.root, VirtualAddress(bench.virtual(number)), is_global=False
+            )
         else:
-            bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(number)))
+            bench.mmu.retire_page(
+                bench.root, VirtualAddress(bench.virtual(number)), is_global=False
+            )
         bench.mmu.switch(PhysicalAddress(ROOT))
         if frame:
             assert bench.read(number) == frame
@@ -142,7 +153,9 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
         if link:
             bench.publish()
         else:
-            bench.mmu.retire_range(bench.root, VirtualAddress(PAGES), VirtualAddress(PAGES))
+            bench.mmu.retire_range(
+                bench.root, VirtualAddress(PAGES), VirtualAddress(PAGES), is_global=False
+            )
         bench.mmu.switch(PhysicalAddress(ROOT))
         if link:
             assert bench.model.load(PAGES + 0x20_0000) == 2
@@ -161,6 +174,33 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     root = bench.new_root(SPACES + 1, 1)
     bench.mmu.switch(root)
     assert bench.read(0) == 1
+    change_global_pages(bench)
+
+
+def change_global_pages(bench: Bench) -> None:
+    """A page that two spaces have is mapped and unmapped in both, while neither is in use."""
+    page = VirtualAddress(bench.virtual(0))
+    spaces = [bench.new_root(SPACES + 2 + number, 0) for number in range(2)]
+    for pages in (None, 1, 64):
+        for space in spaces:
+            bench.set_global(space, 6)
+            bench.mmu.publish_page(space, page, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            assert bench.read(0) == 6
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        for space in spaces:
+            bench.set_global(space, None)
+            if pages is None:
+                bench.mmu.retire_page(space, page, is_global=True)
+            else:
+                last = VirtualAddress(bench.virtual(pages) - 1)
+                bench.mmu.retire_range(space, page, last, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            with pytest.raises(PageFault):
+                bench.read(0)
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
 
 
 def workloads(mmu_class: type[Riscv64Mmu]) -> None:

@@ -298,7 +298,6 @@ def test_a_switch_drops_everything_but_global_pages(bench: Bench) -> None:
 
 def test_a_global_page_survives_a_switch(bench: Bench) -> None:
     """Unless CR4.PGE is off; switching it off and on drops them."""
-    bench.set_pge(True)
     bench.map(0, 1, KERNEL_PAGE | GLOBAL)
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     with broken("GLOBAL_LEAK"):
@@ -310,13 +309,12 @@ def test_a_global_page_survives_a_switch(bench: Bench) -> None:
 
 def test_a_stale_global_page_survives_a_switch(bench: Bench) -> None:
     """INVLPG drops it, whatever the table."""
-    bench.set_pge(True)
     bench.map(0, 1, KERNEL_PAGE | GLOBAL)
     bench.set(0, 0)
     bench.mmu.switch(PhysicalAddress(ROOT))
     with broken("STALE_TRANSLATION"):
         bench.read(0)
-    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)))
+    bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(0)), is_global=False)
     with faults(0):
         bench.read(0)
 

@@ -21,6 +21,7 @@ from hardware.x86_64.bench import (  # fmt: skip
     NEVER,
     OTHER_ROOT,
     PAGES,
+    PGE,
     ROOT,
     TABLE,
     WRITABLE,
@@ -35,14 +36,18 @@ BARRIER = "self.cpu.compiler_barrier()"
 """No instruction: the model interprets, and no compiler reorders."""
 
 
+MUST = "self.spaces.must_invalidate(table, is_global)"
+
 WEAKER = [
+    ("enable", "cr4 | PGE", "cr4"),
     ("enable", "self.spaces.start(pcids)", "self.spaces.start(usize(8))"),
     ("switch", "kept and ", ""),
     ("switch", "u64(self.spaces.info.current)", "0"),
-    ("retire_page", "self.spaces.is_current(table)", "True"),
-    ("retire_page", "self.spaces.forget(table)", "pass"),
-    ("retire_range", "self.spaces.is_current(table)", "True"),
-    ("retire_range", "self.spaces.forget(table)", "pass"),
+    ("retire_page", MUST, "True"),
+    ("retire_page", MUST, MUST.replace("is_global", "False")),
+    ("retire_range", MUST, "True"),
+    ("retire_range", MUST, MUST.replace("is_global", "False")),
+    ("retire_range", "elif is_global", "elif False"),
     ("forget", "self.spaces.forget(table)", "pass"),
 ]
 """A method, a text in it, and what takes its place."""
@@ -104,7 +109,7 @@ def workload(mmu_class: type[X86Mmu], *, pcids: bool) -> None:
     refused(bench, bench.virtual(1), 1)
     # retire_page: permissions, another frame, unmap.
     bench.set(0, bench.page(1, KERNEL_PAGE & ~WRITABLE))
-    bench.mmu.retire_page(bench.root, page)
+    bench.mmu.retire_page(bench.root, page, is_global=False)
     refused(bench, int(page), 1)
     bench.unmap(0)
     refused(bench, int(page))
@@ -114,7 +119,7 @@ def workload(mmu_class: type[X86Mmu], *, pcids: bool) -> None:
         assert bench.read(number) == number
     for number in range(2, 8):
         bench.set(number, 0)
-    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(63)))
+    bench.mmu.retire_range(bench.root, page, VirtualAddress(bench.virtual(63)), is_global=False)
     for number in range(2, 8):
         refused(bench, bench.virtual(number))
     # retire_range: an empty table is unlinked, its page used for something else.
@@ -135,7 +140,7 @@ def workload(mmu_class: type[X86Mmu], *, pcids: bool) -> None:
     # A space that is not in use is changed all the same, a leaf or a whole table.
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     bench.set(0, 0)
-    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES + BLOCK))
+    bench.mmu.retire_page(bench.root, VirtualAddress(PAGES + BLOCK), is_global=False)
     bench.mmu.switch(PhysicalAddress(ROOT))
     refused(bench, PAGES + BLOCK)
     bench.map(0, 4)
@@ -155,6 +160,33 @@ def workload(mmu_class: type[X86Mmu], *, pcids: bool) -> None:
     bench.mmu.forget(roots[-1])
     bench.mmu.switch(bench.new_root(SPACES + 1, 1))
     assert bench.read(0) == 1
+    change_global_pages(bench)
+
+
+def change_global_pages(bench: Bench) -> None:
+    """A page that two spaces have is mapped and unmapped in both, while neither is in use."""
+    page = VirtualAddress(bench.virtual(0))
+    spaces = [bench.new_root(SPACES + 2 + number, 0) for number in range(2)]
+    for pages in (None, 1, 64):
+        for space in spaces:
+            bench.set_global(space, 6)
+            bench.mmu.publish_page(space, page, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            assert bench.read(0) == 6
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+        for space in spaces:
+            bench.set_global(space, None)
+            if pages is None:
+                bench.mmu.retire_page(space, page, is_global=True)
+            else:
+                last = VirtualAddress(bench.virtual(pages) - 1)
+                bench.mmu.retire_range(space, page, last, is_global=True)
+            assert bench.simulated.registers()["cr4"] & PGE
+        for space in spaces:
+            bench.mmu.switch(space)
+            refused(bench, int(page))
+        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
 
 
 def workloads(mmu_class: type[X86Mmu]) -> None:

@@ -94,7 +94,7 @@ def test_pge_drops_every_pcid() -> None:
     """All of the TLB, of spaces that were left too."""
     bench = left()
     bench.set(0, bench.page(2))
-    bench.set_pge(True)
+    bench.set_pge(False)
     use(bench, ROOT, OURS)
     assert bench.read(0) == 2
 

@@ -125,6 +125,11 @@ class Granule(EntryFormat):
         return entry
 
     @kernel
+    def is_global(self, entry: usize, level: u32) -> bool:
+        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
+        return entry & NOT_GLOBAL == 0
+
+    @kernel
     def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
         return usize(physical) | (VALID | TABLE_OR_PAGE)
@@ -161,7 +166,7 @@ class Granule(EntryFormat):
             mapping = mapping | Mapping.DEVICE
         if entry & UNCACHED != 0:
             mapping = mapping | Mapping.UNCACHED
-        if entry & NOT_GLOBAL == 0:
+        if self.is_global(entry, level):
             mapping = mapping | Mapping.GLOBAL
         if entry & VALID == 0:
             mapping = mapping | Mapping.NO_ACCESS

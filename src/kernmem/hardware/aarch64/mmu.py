@@ -1,10 +1,11 @@
 """The registers, barriers and invalidations of AArch64 (DDI 0487, D8.17, K11.5.3).
 
-**Address spaces.**  Every entry is not-global, so a cached translation belongs to the ASID it
-was made under, and only those of the ASID in use are made or used (D8.16.1, R_SQBCS).  So what is
-cached of a table that is not in use does no harm until its ASID is in use again: when the table
-is changed, it loses the ASID, and when an ASID is lent to another table, all that is cached under
-it is invalidated first.
+**Address spaces.**  A cached translation belongs to the ASID it was made under, unless it is
+global, and only those of the ASID in use are made or used (D8.16.1, R_SQBCS).  So what is cached of
+a table that is not in use does no harm until its ASID is in use again: when the table is changed,
+it loses the ASID, and when an ASID is lent to another table, all that is cached under it is
+invalidated first.  A global translation is used under every ASID: it is invalidated by its address,
+as no operation on an ASID drops it (D8.17.5.4).
 
 One store to TTBR0_EL1 changes root and ASID together (TCR_EL1.A1 = 0), so no walk can mix them.
 """
@@ -122,7 +123,7 @@ class Aarch64Mmu(Mmu):
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on, and by nothing that another table said.
+        """Translate by ``table`` from now on, and of others by nothing but what is global.
 
         The ISB before the write synchronizes the invalidation; the one after it is the start of
         the new space.
@@ -149,7 +150,9 @@ class Aarch64Mmu(Mmu):
         self.cpu.dsb_ishst()
 
     @kernel
-    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def publish_page(
+        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
+    ) -> None:
         """Let the walker see the new leaf of ``address``, in a table that was there already.
 
         A walk is sure to see a store only after DSB and ISB (G5.9.1); an entry that was
@@ -160,14 +163,14 @@ class Aarch64Mmu(Mmu):
 
     @kernel
     def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Let the walker see new leaves, and new tables that lead to them: as for a page."""
         self.cpu.dsb_ishst()
         self.cpu.isb()
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
         """Forget the leaf translation of ``address``, page or block, everywhere.
 
         The middle of break-before-make (D8.17.1, R_DDMVT; K11.5.3): the cleared entry is
@@ -175,16 +178,14 @@ class Aarch64Mmu(Mmu):
         a DSB for loads and stores (D8.17.5), before anything goes on.
         """
         self.cpu.dsb_ishst()
-        if self.spaces.is_current(table):
+        if self.spaces.must_invalidate(table, is_global):
             self.cpu.tlbi_vaale1is(address)
             self.cpu.dsb_ish()
             self.cpu.isb()
-        else:
-            self.spaces.forget(table)
 
     @kernel
     def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Forget every translation in the range, and what led to its tables, everywhere.
 
@@ -192,8 +193,7 @@ class Aarch64Mmu(Mmu):
         tables (D8.17.5.4).  Of many pages, all that the TLB holds goes at once.
         """
         self.cpu.dsb_ishst()
-        if not self.spaces.is_current(table):
-            self.spaces.forget(table)
+        if not self.spaces.must_invalidate(table, is_global):
             return
         if last - start < self.by_page:
             address = start

@@ -124,6 +124,11 @@ class ShortDescriptors(EntryFormat):
         return usize(physical) | bits
 
     @kernel
+    def is_global(self, entry: usize, level: u32) -> bool:
+        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
+        return self.attributes(entry, level) & NOT_GLOBAL == 0
+
+    @kernel
     def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
         return usize(physical) | TABLE
@@ -161,7 +166,7 @@ class ShortDescriptors(EntryFormat):
             mapping = mapping | Mapping.DEVICE
         elif bits & CACHEABLE == 0:
             mapping = mapping | Mapping.UNCACHED
-        if bits & NOT_GLOBAL == 0:
+        if self.is_global(entry, level):
             mapping = mapping | Mapping.GLOBAL
         if entry & TYPE == 0:
             mapping = mapping | Mapping.NO_ACCESS

@@ -16,7 +16,8 @@ mapped in one size in all spaces, and leaves walks to tables in the TLB that may
 
 ASIDs are lent as on the other architectures: when an ASID goes to another table, all that is
 cached under it is invalidated, while the bridge is in use; and a table that is changed while it is
-not in use loses its own.
+not in use loses its own.  A global translation is used under every ASID, and invalidated by its
+address, as TLBIASID spares it (DDI 0406, B4.2.2).
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class Armv7Mmu(Mmu):
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on, and by nothing that another table said.
+        """Translate by ``table`` from now on, and of others by nothing but what is global.
 
         See the module's text on address spaces.
         """
@@ -148,29 +149,30 @@ class Armv7Mmu(Mmu):
         self.cpu.dsb_ishst()
 
     @kernel
-    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def publish_page(
+        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
+    ) -> None:
         """Let the walker see the new leaf of ``address``, in a table that was there already."""
         self.cpu.dsb_ishst()
         self.cpu.isb()
 
     @kernel
     def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Let the walker see new leaves, and new tables that lead to them: as for a page."""
         self.cpu.dsb_ishst()
         self.cpu.isb()
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
         """Forget the leaf translation of ``address``, page or section, everywhere.
 
         The cleared entry is visible before the TLB is told to drop the old one, and TLB and branch
         predictor are done before anything goes on (DDI 0487, G5.9.1, K11.5.3).
         """
         self.cpu.dsb_ishst()
-        if not self.spaces.is_current(table):
-            self.spaces.forget(table)
+        if not self.spaces.must_invalidate(table, is_global):
             return
         self.cpu.tlbimvaais(address)
         self.cpu.bpiallis()
@@ -179,7 +181,7 @@ class Armv7Mmu(Mmu):
 
     @kernel
     def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Forget every translation in the range, and what led to its tables, everywhere.
 
@@ -187,8 +189,7 @@ class Armv7Mmu(Mmu):
         Of many pages, all that the TLB holds goes at once.
         """
         self.cpu.dsb_ishst()
-        if not self.spaces.is_current(table):
-            self.spaces.forget(table)
+        if not self.spaces.must_invalidate(table, is_global):
             return
         if last - start < self.by_page:
             address = start

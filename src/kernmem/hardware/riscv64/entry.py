@@ -125,6 +125,11 @@ class PagedEntries(EntryFormat):
         return entry
 
     @kernel
+    def is_global(self, entry: usize, level: u32) -> bool:
+        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
+        return entry & GLOBAL != 0
+
+    @kernel
     def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
         return usize(physical) >> PAGE_BITS << PPN_SHIFT | VALID
@@ -159,7 +164,7 @@ class PagedEntries(EntryFormat):
             mapping = mapping | Mapping.NO_EXECUTE
         if entry & DEVICE != 0:
             mapping = mapping | Mapping.DEVICE
-        if entry & GLOBAL != 0:
+        if self.is_global(entry, level):
             mapping = mapping | Mapping.GLOBAL
         if entry & VALID == 0:
             mapping = mapping | Mapping.NO_ACCESS

@@ -16,6 +16,11 @@ class Instructions(ProcessorInstructions):
         """Order the stores so far before all later walks; forget all entries of all levels."""
         self._execute("sfence.vma zero, zero")
 
+    @intrinsic(riscv64='__asm__ volatile("sfence.vma %0, zero" :: "r"(address) : "memory");')
+    def sfence_leaf(self, address: VirtualAddress) -> None:
+        """The same for the leaf entries of one address, in every address space."""
+        self._execute(f"sfence.vma {int(address):#x}, zero")
+
     @intrinsic(
         riscv64='__asm__ volatile("sfence.vma %0, %1" :: "r"(address), "r"(asid) : "memory");'
     )

@@ -7,9 +7,10 @@ needs one.  With an address it is about leaf entries only: after an entry that l
 has changed, it takes the form without.  It is about this hart alone.
 
 **Address spaces.**  A hart has 2 ** ASIDLEN identifiers, and ASIDLEN may be 0: then each switch
-forgets everything.  No entry is global, so a fence for one identifier is about all that is cached
-under it.  A space without an identifier has nothing cached, and the fence that comes when it
-gets one orders the stores to its tables: until then a change of them needs none.
+forgets everything.  A fence for one identifier is about all that is cached under it, but neither
+forgets nor orders global entries, which take one for all spaces.  A space without an identifier has
+nothing else cached, and the fence that comes when it gets one orders the stores to its tables:
+until then a change of them needs none.
 
 **User memory.**  sstatus.SUM is set with the MMU: the kernel loads and stores what user code may.
 """
@@ -64,7 +65,7 @@ class Riscv64Mmu(Mmu):
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on, and by nothing that another table said.
+        """Translate by ``table`` from now on, and of others by nothing but what is global.
 
         A write to satp forgets nothing, and orders nothing.  So the first fence forgets what was
         cached under the identifier, and makes the tables visible to the walk for the instruction
@@ -94,48 +95,56 @@ class Riscv64Mmu(Mmu):
         """
 
     @kernel
-    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def publish_page(
+        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
+    ) -> None:
         """Let the walker see the new leaf of ``address``, in a table that was there already.
 
         The invalid entry that it replaces may be cached.
         """
-        self.forget_page(table, address)
+        self.forget_page(table, address, is_global)
 
     @kernel
     def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Let the walker see new leaves, and new tables that lead to them.
 
         A fence for one address would leave the entries that lead to tables.
         """
-        self.forget_space(table)
+        self.forget_space(table, is_global)
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
         """Forget the leaf translation of ``address``, page or block, everywhere."""
-        self.forget_page(table, address)
+        self.forget_page(table, address, is_global)
 
     @kernel
     def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Forget every translation in the range, and what led to its tables, everywhere.
 
         A fence for one address would leave the entries that lead to tables.
         """
-        self.forget_space(table)
+        self.forget_space(table, is_global)
 
     @kernel
-    def forget_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def forget_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
         """Forget the leaf entry of ``address``, valid or not; see the stores so far."""
+        if is_global:
+            self.cpu.sfence_leaf(address)
+            return
         asid = self.spaces.identifier(table)
         if asid != NO_IDENTIFIER:
             self.cpu.sfence_page(address, asid)
 
     @kernel
-    def forget_space(self, table: PhysicalAddress) -> None:
+    def forget_space(self, table: PhysicalAddress, is_global: bool) -> None:
         """Forget all entries of all levels, valid or not; see the stores so far."""
+        if is_global:
+            self.cpu.sfence_all()
+            return
         asid = self.spaces.identifier(table)
         if asid != NO_IDENTIFIER:
             self.cpu.sfence_space(asid)

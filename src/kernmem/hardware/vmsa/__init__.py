@@ -10,6 +10,7 @@ same (DDI 0487, D8.16 and D8.17 for AArch64, G5.8 and G5.9 for AArch32).
 :mod:`.stale`           old values of entries that a walk may still use, and until when
 :mod:`.tables`          which pages are live tables, and the rules for changing them
 :mod:`.spaces`          address spaces that were left, and may still be cached
+:mod:`.kept`            their global translations, which are used in every space
 :mod:`.core`            barriers, stores and translations
 ======================  ====================================================================
 """

@@ -15,9 +15,10 @@ from kernmem.hardware.simulation import (
     SimulatedRam,
     Translation,
 )
+from kernmem.hardware.vmsa.kept import Kept, KeptLeaves
 from kernmem.hardware.vmsa.regime import TranslationRegime
 from kernmem.hardware.vmsa.spaces import LeftSpaces
-from kernmem.hardware.vmsa.stale import Maintenance, Stale, Step
+from kernmem.hardware.vmsa.stale import Invalidation, Maintenance, Stale, Step
 from kernmem.hardware.vmsa.tables import LiveTables
 from kernmem.language import ModelViolation, PageFault
 from kernmem.memory.architecture import Region
@@ -54,6 +55,11 @@ class Outcome(NamedTuple):
     end: Any  # of the kinds that the core's own walk makes
     stale: Stale | None
 
+    @property
+    def is_global(self) -> bool:
+        """Whether it is memory, for every address space."""
+        return not getattr(self.end, "not_global", True)
+
 
 R = TypeVar("R", bound=TranslationRegime)
 
@@ -83,7 +89,7 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         self._unordered: set[int] = set()  # chunks stored to since the last DSB
         # What reset left unknown (D8.16.2, I_GWZWM), until it is invalidated.
         self._reset: dict[str, Maintenance] = {"TLB": Maintenance(), "fetches": Maintenance()}
-        self._global_leaf: int | None = None  # an address that was translated by one
+        self._kept = KeptLeaves()
         self._left = LeftSpaces()
         self._tables: LiveTables[R] | None = None
 
@@ -98,10 +104,12 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
             self._ram.forget_writes()
         if self._tables is not None:
             self._tables.order()
+        for kept in self._kept:
+            kept.order()
         if not kind.endswith("st"):
             if self._tables is not None:
                 self._tables.complete(domain)
-            for doubt in (*self._reset.values(), *self._left.all()):
+            for doubt in (*self._reset.values(), *self._left.all(), *self._kept):
                 doubt.complete(domain)
 
     def _isb(self) -> None:
@@ -110,6 +118,7 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         for name in [name for name, doubt in self._reset.items() if doubt.synchronizable]:
             del self._reset[name]
         self._left.synchronize()
+        self._kept.synchronize()
         written, self._unsynchronized = self._unsynchronized, set()
         if self.enabled and not written.isdisjoint(self.CONTEXT):
             self._enter(written)
@@ -117,6 +126,16 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
 
     def _enter(self, written: set[str]) -> None:
         """What else an ISB after writes to these registers means."""
+
+    def _invalidate(self, operation: Invalidation) -> None:
+        """A TLBI: of what reset left, if it is about everything, and of all spaces."""
+        if operation.address is None and operation.asid is None and "TLB" in self._reset:
+            self._reset["TLB"].begin(broadcast=operation.broadcast)
+        self._left.invalidate(operation)
+        for kept in self._kept:
+            kept.invalidate(operation)
+        if self._tables is not None:
+            self._tables.invalidate(operation)
 
     def _require_clean_tlb(self, invalidation: str) -> None:
         """Before the MMU goes on: nothing unknown may be cached."""
@@ -155,14 +174,12 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
                     "effect; missing: ISB",
                 )
 
-    def _require_no_global_leaf(self) -> None:
-        """Before the address space changes."""
-        if self._global_leaf is not None:
-            raise ModelViolation(
-                "GLOBAL_LEAK",
-                f"the translation of {self._global_leaf:#x} is global and would survive the change "
-                "of address space: set nG, or use one ASID for all (which is not simulated)",
-            )
+    def _keep_global(self, tables: LiveTables[R]) -> None:
+        """Before the address space changes: what of it every other one may use."""
+        for address in tables.global_addresses():
+            for outcome in self._walk(tables, address):
+                if outcome.is_global:
+                    self._kept.keep(Kept.of(outcome.end, address, outcome.stale))
 
     # Stores -------------------------------------------------------------------------------
 
@@ -200,9 +217,11 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
                 first, self._judge(outcome.end, access, user)
             ):
                 raise outcome.stale.violation(f"{access.name.lower()} of {address:#x}")
+        for kept in self._kept.serving(address):
+            other = self._judge(kept.end(address), access, user)
+            if self._differ(first, other) or first.level != other.level:
+                raise kept.violation(f"{access.name.lower()} of {address:#x}")
         memory = self._require_memory(first, address, access, user)
-        if not memory.not_global:
-            self._global_leaf = address
         normal = self._is_normal(memory)
         checked = not normal or bool(self._registers[self.CONTROL] & self.ALIGNMENT_CHECK)
         if checked and size > 1 and address % size:

@@ -73,6 +73,9 @@ class TranslationRegime(Protocol):
     def find(self, table: bytes, level: int, kind: Kind) -> Iterator[tuple[int, int]]:
         """The descriptors of one kind in a table: (index, value)."""
 
+    def find_global(self, table: bytes, level: int) -> Iterator[int]:
+        """The indices of the leaves of a table that are for all address spaces."""
+
     def forbidden_change(self, old: int, new: int, level: int) -> str | None:
         """Why a live descriptor may not be overwritten by another without break-before-make.
 

@@ -1,10 +1,10 @@
 """The address spaces that were in use before, and may still be cached under their ASIDs.
 
 After a switch nothing new is cached for the old ASID (D8.16.1: only translations of the current
-context are), but what was cached stays.  It does no harm until the ASID is current again.  Then
-the root must be the same and what may be cached of its tables unchanged, or everything under the
-ASID must have been invalidated.  Silicon would also accept that each change was invalidated by
-itself; the model does not follow that far.
+context are), but what was cached stays.  It does no harm until the ASID is current again, unless it
+is global, which is what :mod:`.kept` is about.  Then the root must be the same and what may be
+cached of its tables unchanged, or everything under the ASID must have been invalidated.  Silicon
+would also accept that each change was invalidated by itself; the model does not follow that far.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Left(Maintenance):
         first, last = physical - physical % length, physical + len(new) - 1
         for place in range(first, last + 1, length):
             old = int.from_bytes(self.tables.ram.peek(place, length), "little")
-            if self.tables.regime.cacheable(old, table.level):
+            regime = self.tables.regime
+            if regime.cacheable(old, table.level) and not regime.is_global(old, table.level):
                 self.change = f"the entry at {place:#x} was stored to"
 
 
@@ -62,7 +63,7 @@ class LeftSpaces:
         left = Left(tables=tables)
         for values in tables.stale.values():
             for stale in values:
-                if stale.cached:
+                if stale.cached and not stale.is_global:
                     left.change = stale.violation("before it was left").facts
         self._by_asid[tables.asid] = left
         for number in tables.by_chunk:

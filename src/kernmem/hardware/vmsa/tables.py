@@ -93,6 +93,18 @@ class LiveTables(Generic[R]):
             return (current,)
         return [current, *((each.old, each) for each in stale)]
 
+    def global_addresses(self) -> set[int]:
+        """The first address of every leaf that may be cached for all address spaces."""
+        regime = self.regime
+        found = {each.start for each in self.old_values() if each.cached and each.is_global}
+        for table in self.by_base.values():
+            content = self.ram.peek(table.base, table.length)
+            shift = regime.shift(table.level)
+            found.update(
+                table.start + (index << shift) for index in regime.find_global(content, table.level)
+            )
+        return found
+
     # Maintenance --------------------------------------------------------------------------
 
     def old_values(self) -> Iterator[Stale]:

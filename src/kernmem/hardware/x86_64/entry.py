@@ -128,6 +128,11 @@ class LongMode(EntryFormat):
         return entry
 
     @kernel
+    def is_global(self, entry: usize, level: u32) -> bool:
+        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
+        return entry & GLOBAL != 0
+
+    @kernel
     def table(self, physical: PhysicalAddress) -> usize:
         """The entry that leads to the next lower table at ``physical``."""
         return usize(physical) | (PRESENT | WRITABLE | USER | ACCESSED)
@@ -167,7 +172,7 @@ class LongMode(EntryFormat):
             mapping = mapping | Mapping.DEVICE
         elif entry & CACHE_DISABLE != 0:
             mapping = mapping | Mapping.UNCACHED
-        if entry & GLOBAL != 0:
+        if self.is_global(entry, level):
             mapping = mapping | Mapping.GLOBAL
         if entry & PRESENT == 0:
             mapping = mapping | Mapping.NO_ACCESS

@@ -14,7 +14,10 @@ are done when the instruction is, and serialize (9.3).
 **Address spaces.**  Where the processor has PCIDs (4.10.1), MOV to CR3 keeps what is cached under
 the one that it loads if bit 63 of its operand says so; otherwise, and without PCIDs, it drops
 that.  INVLPG is about the PCID in use: so a space that is changed while another is in use loses
-its own.  There is one processor, and no page is global.
+its own.  There is one processor.
+
+**Global pages** (4.10.2.4) outlive MOV to CR3, and are used under every PCID.  INVLPG drops them
+all the same, and so does a change of CR4.PGE, which drops all there is (4.10.4.1).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from kernmem.memory.address_spaces import AddressSpaces
 from kernmem.memory.architecture import Mmu
 
 WRITE_PROTECT = 1 << 16  # CR0.WP (SDM 2.5): the kernel, too, cannot write what is not R/W
+PGE = 1 << 7  # CR4.PGE (SDM 2.5): bit G of an entry counts
 LA57 = 1 << 12  # CR4.LA57 (SDM 2.5): 5 levels
 PCIDE = 1 << 17  # CR4.PCIDE (SDM 2.5): bits 11:0 of CR3 are a PCID
 KEEP = 1 << 63  # in the operand of MOV to CR3 (4.10.4.1): invalidate nothing
@@ -55,23 +59,26 @@ class X86Mmu(Mmu):
 
         NXE comes first: without it, bit 63 of an entry is reserved and faults (4.5).  PCIDs can
         be turned on while bits 11:0 of CR3 are 0 (4.10.1), as now: what the boot code's table left
-        in the TLB is under PCID 0, and dropped before that is lent.
+        in the TLB is under PCID 0, and dropped before that is lent.  No processor with 64-bit mode
+        is without PGE.
         """
         cr4 = self.cpu.read_cr4()
         if cr4 & LA57 != self.la57:
             panic(f"CR4 is {cr4:#x}: the processor does not have the 5 levels of this kernel")
         self.cpu.wrmsr(u32(EFER), self.cpu.rdmsr(u32(EFER)) | NO_EXECUTE_ENABLE)
         self.cpu.write_cr0(self.cpu.read_cr0() | WRITE_PROTECT)
+        cr4 = cr4 | PGE
         pcids = usize(1)
         if self.cpu.cpuid_features() & PCID != 0:
-            self.cpu.write_cr4(cr4 | PCIDE)
+            cr4 = cr4 | PCIDE
             pcids = usize(PCIDS)
+        self.cpu.write_cr4(cr4)
         self.spaces.start(pcids)
         self.switch(table)
 
     @kernel
     def switch(self, table: PhysicalAddress) -> None:
-        """Translate by ``table`` from now on, and by nothing that another table said.
+        """Translate by ``table`` from now on, and of others by nothing but what is global.
 
         What MOV to CR3 drops, it drops from the TLB and from the paging-structure caches.
         """
@@ -90,7 +97,9 @@ class X86Mmu(Mmu):
         self.cpu.compiler_barrier()
 
     @kernel
-    def publish_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def publish_page(
+        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
+    ) -> None:
         """Let the walker see the new leaf of ``address``, in a table that was there already.
 
         Which it does: the walk comes after the stores in the program, and an entry that was
@@ -101,25 +110,23 @@ class X86Mmu(Mmu):
 
     @kernel
     def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Let the walker see new leaves, and new tables that lead to them: as for a page."""
         self.cpu.compiler_barrier()
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress) -> None:
+    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
         """Forget the leaf translation of ``address``, page or block, everywhere.
 
         One INVLPG, for a block too, even if the processor caches it in pieces (4.10.4.1).
         """
-        if self.spaces.is_current(table):
+        if self.spaces.must_invalidate(table, is_global):
             self.cpu.invlpg(address)
-        else:
-            self.spaces.forget(table)
 
     @kernel
     def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress
+        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
     ) -> None:
         """Forget every translation in the range, and what led to its tables, everywhere.
 
@@ -127,15 +134,19 @@ class X86Mmu(Mmu):
         nothing was mapped through a table: an entry that leads to an empty table may be
         cached (4.10.3.1, 4.10.4.2).  Of many pages, all that the TLB holds goes at once.
         """
-        if not self.spaces.is_current(table):
-            self.spaces.forget(table)
-        elif last - start < INVALIDATIONS * PAGE_LENGTH:
+        if not self.spaces.must_invalidate(table, is_global):
+            return
+        if last - start < INVALIDATIONS * PAGE_LENGTH:
             address = start
             while True:
                 self.cpu.invlpg(address)
                 if last - address < PAGE_LENGTH:
                     break
                 address += PAGE_LENGTH
+        elif is_global:
+            cr4 = self.cpu.read_cr4()
+            self.cpu.write_cr4(cr4 ^ PGE)
+            self.cpu.write_cr4(cr4)
         else:
             self.cpu.write_cr3(self.cpu.read_cr3())
 

@@ -70,13 +70,6 @@ class SimulatedAarch64(SimulatedCore[Regime]):
             raise ValueError(f"the simulated AArch64 core does not know {instruction!r}")
         return 0
 
-    def _invalidate(self, operation: Invalidation) -> None:
-        if operation.address is None and operation.asid is None and "TLB" in self._reset:
-            self._reset["TLB"].begin(broadcast=operation.broadcast)
-        self._left.invalidate(operation)
-        if self._tables is not None:
-            self._tables.invalidate(operation)
-
     # Registers ----------------------------------------------------------------------------
 
     def _read(self, register: str) -> int:
@@ -151,7 +144,7 @@ class SimulatedAarch64(SimulatedCore[Regime]):
                 f"the root changes from {before.root:#x} to {after.root:#x} under the same ASID "
                 f"{after.asid}: translations of both would mix; use another ASID",
             )
-        self._require_no_global_leaf()
+        self._keep_global(before)
         self._left.leave(before)
         self._left.enter(after.root, after.asid)
         self._tables = after

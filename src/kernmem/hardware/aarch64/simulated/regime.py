@@ -150,6 +150,12 @@ class Regime:
             if self.kind(entry, level) is kind:
                 yield index, entry
 
+    def find_global(self, table: bytes, level: int) -> Iterator[int]:
+        """The indices of the leaves of a table that are for all address spaces."""
+        pattern = 0b11 if level == 3 else 0b01
+        entries = numpy.frombuffer(table, "<u8")
+        yield from numpy.flatnonzero(entries & (NOT_GLOBAL | 0b11) == pattern).tolist()
+
     def is_global(self, entry: int, level: int) -> bool:
         """Whether it is a leaf for all address spaces: nG is 0."""
         return self.kind(entry, level) is Kind.LEAF and not entry & NOT_GLOBAL

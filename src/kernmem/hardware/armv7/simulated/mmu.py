@@ -69,13 +69,6 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         if name in self._reset:
             self._reset[name].begin(broadcast=broadcast)
 
-    def _invalidate(self, operation: Invalidation) -> None:
-        if operation.address is None and operation.asid is None:
-            self._begin("TLB", broadcast=operation.broadcast)
-        self._left.invalidate(operation)
-        if self._tables is not None:
-            self._tables.invalidate(operation)
-
     # Branch prediction (DDI 0406, B2.2.8) -------------------------------------------------
 
     def _forget_branches(self, *, broadcast: bool) -> None:
@@ -186,7 +179,7 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
                 f"{root:#x} and {asid}: walks of one root may be cached under the ASID of the "
                 "other; missing: ISB between the writes to TTBR0 and CONTEXTIDR",
             )
-        self._require_no_global_leaf()
+        self._keep_global(before)
         after = self._space(before.regime.access_flag)
         if asid != before.asid or _includes(before, after):
             if self._left.cached(before.asid) is None:  # else all of this one was of that, too

@@ -84,6 +84,12 @@ class ShortRegime:
             if self.kind(entry, level) is kind:
                 yield index, entry
 
+    def find_global(self, table: bytes, level: int) -> Iterator[int]:
+        """The indices of the sections or small pages of a table that are for all address spaces."""
+        not_global = 1 << (17 if level == 1 else 11)
+        entries = numpy.frombuffer(table, "<u4")
+        yield from numpy.flatnonzero(entries & (not_global | 0b10) == 0b10).tolist()
+
     def next_table(self, entry: int) -> int:
         """The address that a table descriptor holds."""
         return entry & TABLE_ADDRESS

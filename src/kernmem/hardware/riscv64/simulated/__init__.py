@@ -2,7 +2,8 @@
 
 ======================  ====================================================================
 :mod:`.walk`            the address translation algorithm, its faults and its permissions
-:mod:`.tables`          live tables, and the old values of entries that walks may still use
+:mod:`.stale`           old values of entries, and global leaves, that walks may still use
+:mod:`.tables`          live tables, and the rules for changing them
 :mod:`.mmu`             registers, fences, address spaces
 ======================  ====================================================================
 """

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from kernmem.hardware.reuse import check_frames
-from kernmem.hardware.riscv64.simulated.tables import LiveTables, Stale, StoreOrder
+from kernmem.hardware.riscv64.simulated.stale import Kept, StoreOrder
+from kernmem.hardware.riscv64.simulated.tables import LiveTables
 from kernmem.hardware.riscv64.simulated.walk import (
     Fault,
     FaultKind,
     Leaf,
-    Outcome,
     Scheme,
     leaf_place,
     refusal,
@@ -37,7 +37,8 @@ class SimulatedRiscv64(SimulatedMmu):
     """One hart in supervisor mode.
 
     Of a space that was left something may be cached, under its ASID, until a fence for that.  With
-    ``asid_bits`` (ASIDLEN) 0, all spaces have the same.
+    ``asid_bits`` (ASIDLEN) 0, all spaces have the same.  What of it is global may be cached until a
+    fence for all spaces.
 
     Attributes:
         log: called with a line for each instruction and each store to a live table.
@@ -66,6 +67,7 @@ class SimulatedRiscv64(SimulatedMmu):
         self._tables: LiveTables | None = None
         self._left: list[LiveTables] = []  # spaces left, of which something may be cached
         self._roots: dict[int, tuple[int, Scheme]] = {}  # what was last entered under an ASID
+        self._kept: set[Kept] = set()
 
     # Instructions -------------------------------------------------------------------------
 
@@ -96,16 +98,13 @@ class SimulatedRiscv64(SimulatedMmu):
         """Forget what the fence is about, and make the stores before it visible to walks."""
         if address is None:
             self._order.fence(asid)
+            self._fenced |= asid is None
+            self._left = [each for each in self._left if asid not in (None, each.asid)]
             self._ram.forget_writes()
-            if asid is None:
-                self._fenced = True
-                self._left.clear()
-            kept = []
-            for left in self._left:
-                left.only_global |= left.asid == asid
-                if left.has_global or not left.only_global:
-                    kept.append(left)
-            self._left = kept
+        if asid is None:
+            self._kept = {
+                each for each in self._kept if address is not None and not each.serves(address)
+            }
         for tables in self._spaces():
             tables.fence(address, every_space=asid is None, this_space=tables.asid == asid)
         if address is not None:
@@ -153,6 +152,7 @@ class SimulatedRiscv64(SimulatedMmu):
 
     def _leave(self) -> None:
         if self._tables is not None:
+            self._kept.update(self._tables.global_leaves())
             self._tables.left = True
             self._left.append(self._tables)
 
@@ -183,7 +183,7 @@ class SimulatedRiscv64(SimulatedMmu):
             (self._program.end - 0x1000, Access.WRITE),
         ):
             found = walk(tables.scheme, tables.root, address, tables.values)[0]
-            end = self._judge(found, access, user=False)
+            end = self._judge(found.end, access, user=False)
             if isinstance(end, Fault) or end.physical != address:
                 what = end.reason if isinstance(end, Fault) else f"it is at {end.physical:#x}"
                 raise ModelViolation(
@@ -225,21 +225,23 @@ class SimulatedRiscv64(SimulatedMmu):
             return Translation(address, True, True)
         tables = self._tables
         outcomes = walk(tables.scheme, tables.root, address, tables.values)
-        first = self._judge(outcomes[0], access, user)
+        first = self._judge(outcomes[0].end, access, user)
         use = f"{access.name.lower()} of {address:#x}"
         for outcome in outcomes[1:]:
-            if outcome.old is not None and _differ(first, self._judge(outcome, access, user)):
+            if outcome.old is not None and _differ(first, self._judge(outcome.end, access, user)):
                 raise outcome.old.violation(use)
-        used = [each for each in self._left if each.asid == tables.asid or each.has_global]
+        used = [each for each in self._left if each.asid == tables.asid]
         for left in used:
             self._check_left(left, address, access, user, first)
+        for kept in self._kept:
+            if kept.serves(address):
+                self._check_kept(kept, address, access, user, first)
         if isinstance(first, Fault):
             self._fault(address, access, first)
         return Translation(first.physical, True, len(outcomes) == 1 and not used)
 
-    def _judge(self, outcome: Outcome[Stale], access: Access, user: bool) -> Fault | Leaf:
+    def _judge(self, end: Fault | Leaf, access: Access, user: bool) -> Fault | Leaf:
         """What an access meets at the end of a walk: memory, or a fault."""
-        end = outcome.end
         if isinstance(end, Fault):
             return end
         reason = refusal(
@@ -255,19 +257,26 @@ class SimulatedRiscv64(SimulatedMmu):
         self, left: LiveTables, address: int, access: Access, user: bool, now: Fault | Leaf
     ) -> None:
         """Whether what is cached of a space that was left would make a difference."""
-        assert self._tables is not None
-        only_global = left.only_global or left.asid != self._tables.asid
         for outcome in walk(left.scheme, left.root, address, left.values):
-            if only_global and not (isinstance(outcome.end, Leaf) and outcome.end.is_global):
-                continue
-            if not _differ(now, self._judge(outcome, access, user)):
-                continue
+            if _differ(now, self._judge(outcome.end, access, user)):
+                raise ModelViolation(
+                    "ASID_ALIAS",
+                    f"{access.name.lower()} of {address:#x} may use the tables behind "
+                    f"{left.root:#x}, which were left, as what is cached of them has ASID "
+                    f"{left.asid:#x}; missing: SFENCE.VMA x0, rs2 after the write to satp",
+                )
+
+    def _check_kept(
+        self, kept: Kept, address: int, access: Access, user: bool, now: Fault | Leaf
+    ) -> None:
+        """Whether a global translation of a space that was left would make a difference."""
+        if _differ(now, self._judge(kept.end(address), access, user)):
             raise ModelViolation(
-                "ASID_ALIAS",
-                f"{access.name.lower()} of {address:#x} may use the tables behind {left.root:#x}, "
-                f"which were left, as what is cached of them has ASID {left.asid:#x} or is global; "
-                "missing: SFENCE.VMA x0, rs2 after the write to satp; x0 for rs2 if global entries "
-                "differ",
+                "GLOBAL_LEAK",
+                f"{access.name.lower()} of {address:#x}: a space that was left had a global "
+                f"translation of {kept.start:#x} to {kept.start + kept.length:#x}, at "
+                f"{kept.leaf.physical:#x}, which may be in use, and the current tables say "
+                "otherwise; missing: SFENCE.VMA va, x0, or the same in both",
             )
 
     def _fault(self, address: int, access: Access, fault: Fault) -> NoReturn:

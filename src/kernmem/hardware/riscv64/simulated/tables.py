@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kernmem.hardware.reuse import check_kept
+from kernmem.hardware.riscv64.simulated.stale import Kept, Stale, StoreOrder
 from kernmem.hardware.riscv64.simulated.walk import (
     POINTER_RESERVED,
     RESERVED,
@@ -22,7 +23,7 @@ from kernmem.hardware.riscv64.simulated.walk import (
     target,
     walk,
 )
-from kernmem.hardware.simulation import CHUNK, CHUNK_BITS, SimulatedRam
+from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
 from kernmem.language import ModelViolation
 
 
@@ -41,103 +42,6 @@ class Table:
     is_global: bool
 
 
-@dataclass(frozen=True)
-class Stale:
-    """An old value of an entry, which walks may use although memory holds another.
-
-    Attributes:
-        place: the physical address of the entry.
-        start, length: the addresses that it translates.
-        is_global: whether the old or the new value is a global one.
-        frames: the translations that may be cached of it: first address, length, physical address.
-    """
-
-    place: int
-    level: int
-    start: int
-    length: int
-    old: int
-    new: int
-    is_global: bool
-    frames: tuple[tuple[int, int, int], ...] = ()
-
-    @property
-    def of_leaf(self) -> bool:
-        """Whether a fence for one address is about it: no table is led to, before or after."""
-        return not is_pointer(self.old) and not is_pointer(self.new)
-
-    def survives(self, address: int | None, *, every_space: bool, this_space: bool) -> bool:
-        """Whether a fence leaves it: one for an address, for all spaces or only for one."""
-        if not every_space and (self.is_global or not this_space):
-            return True
-        if address is None:
-            return False
-        return not self.of_leaf or not self.start <= address < self.start + self.length
-
-    def violation(self, use: str) -> ModelViolation:
-        """The error for a use that depends on it."""
-        fence = "SFENCE.VMA va, x0" if self.of_leaf else "SFENCE.VMA x0, x0"
-        rule = "STALE_TRANSLATION" if self.of_leaf else "WALK_CACHE_STALE"
-        if not self.old & V:
-            rule = "INVALID_CACHED"
-        return ModelViolation(
-            rule,
-            f"{use}: the entry at {self.place:#x} (level {self.level}, for {self.start:#x} to "
-            f"{self.start + self.length:#x}) was changed from {self.old:#x} to {self.new:#x}, and "
-            f"the old value may still be in use; missing: {fence} after the store",
-        )
-
-    def freed(self, use: str) -> ModelViolation:
-        """The error for a use of a table that it led to, and that walks may still read."""
-        facts = self.violation("a walk").facts
-        return ModelViolation(
-            "TABLE_FREED_LIVE", f"{use}, a table that was unlinked but is in use: {facts}"
-        )
-
-
-class StoreOrder:
-    """What walks are sure to see: the stores before a fence that is about the walk.
-
-    A fence for all addresses is about every entry, one for an address about the leaf of that only.
-    So for each ASID it is kept what walks see of the chunks stored to since the last of the former.
-    """
-
-    def __init__(self, ram: SimulatedRam) -> None:
-        self._ram = ram
-        # By ASID.  None: global entries, and spaces that had no fence of their own.
-        self._seen: dict[int | None, dict[int, bytes]] = {None: {}}
-
-    def fence(self, asid: int | None) -> None:
-        """A fence for all addresses, of one space or of all."""
-        if asid is None:
-            self._seen.clear()
-        self._seen[asid] = {}
-
-    def fence_leaf(self, place: int, asid: int | None) -> None:
-        """A fence for an address whose leaf is at ``place``, in one space or in all."""
-        if asid is not None:
-            self._seen.setdefault(asid, dict(self._seen[None]))
-        chunk, offset = divmod(place, CHUNK)
-        new = self._ram.peek(place, 8)
-        for known, chunks in self._seen.items():
-            seen = chunks.get(chunk)
-            if seen is not None and (
-                asid is None or (asid == known and not (seen[offset] | new[0]) & G)
-            ):
-                chunks[chunk] = seen[:offset] + new + seen[offset + 8 :]
-
-    def store(self, chunk: int) -> None:
-        """A store to a chunk of RAM, before it is done."""
-        for chunks in self._seen.values():
-            if chunk not in chunks:
-                chunks[chunk] = self._ram.peek(chunk << CHUNK_BITS, CHUNK)
-
-    def is_visible(self, chunk: int, asid: int, *, is_global: bool) -> bool:
-        """Whether walks for an ASID see it; a fence for one space is not about global entries."""
-        seen = self._seen[None if is_global or asid not in self._seen else asid].get(chunk)
-        return seen is None or seen == self._ram.peek(chunk << CHUNK_BITS, CHUNK)
-
-
 class LiveTables:
     """The tables behind one root, and the old values of their entries.
 
@@ -150,7 +54,6 @@ class LiveTables:
         left: whether another space is in use.
         by_chunk: the live table in each chunk of RAM; a chunk and a table are both 4 KiB.
         unlinked: those that only old values lead to.
-        only_global: of a space that was left: whether only global entries may be cached still.
     """
 
     def __init__(
@@ -170,7 +73,6 @@ class LiveTables:
         self.by_chunk: dict[int, Table] = {}
         self.unlinked: dict[int, Stale] = {}
         self.stale: dict[int, list[Stale]] = {}
-        self.only_global = False
         self.has_global = False
         self.left = False
         self._changed_since: set[int] = set()  # entries stored to since the space was left
@@ -180,10 +82,27 @@ class LiveTables:
         self._watch(Table(root, scheme.levels - 1, 0, False), entered=True)
 
     def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
-        """What a walk may read at ``place``."""
-        now = (int.from_bytes(self.ram.peek(place, 8), "little"), None)
-        stale = self.stale.get(place)
-        return (now,) if stale is None else (now, *((each.old, each) for each in stale))
+        """What a walk may read at ``place``; once the space is left, what it has read."""
+        old = [(each.old, each) for each in self.stale.get(place, ())]
+        if place in self._changed_since:
+            return old
+        return [(int.from_bytes(self.ram.peek(place, 8), "little"), None), *old]
+
+    def global_leaves(self) -> Iterator[Kept]:
+        """What of it any other space may use."""
+        if not self.has_global:
+            return
+        starts = {each.start for values in self.stale.values() for each in values}
+        for table in self.by_chunk.values():
+            starts |= {self._start(table, index) for index, _ in self._entries(table)}
+        for start in sorted(starts):
+            for outcome in walk(self.scheme, self.root, start, self.values):
+                leaf = outcome.end
+                if isinstance(leaf, Leaf) and leaf.is_global:
+                    length = 1 << self.scheme.shift(leaf.level)
+                    offset = start % length
+                    first = replace(leaf, physical=leaf.physical - offset)
+                    yield Kept(start - offset, length, first)
 
     def old_values(self) -> Iterator[Stale]:
         """All values that entries had, and may be cached."""
@@ -299,7 +218,7 @@ class LiveTables:
     def _changed(self, table: Table, place: int, old: int, new: int) -> Stale:
         """The old value of an entry, as it may be cached."""
         length = 1 << self.scheme.shift(table.level)
-        start = table.start + (place - table.base >> 3) * length
+        start = self._start(table, place - table.base >> 3)
         is_global = table.is_global or any(each & V and each & G for each in (old, new))
         return Stale(place, table.level, start, length, old, new, is_global)
 
@@ -333,7 +252,7 @@ class LiveTables:
 
         If its space is being entered, it is used at once, so all stores to it must be visible; if
         it was entered before, every store since has left an old value.  If the table is linked, the
-        fence that is about the link will be about the stores too.
+        fence that is about the link will be about the stores too, but for those of global leaves.
         """
         number = table.base >> CHUNK_BITS
         known = self.by_chunk.get(number)
@@ -361,11 +280,24 @@ class LiveTables:
             return  # walks meet an access fault there
         for index, entry in self._entries(table):
             self._check(entry, table.base + 8 * index, table.level)
-            self.has_global |= bool(entry & G)
+            below = table.is_global or bool(entry & G)
+            self.has_global |= below
+            if below and not entered and not is_pointer(entry):
+                self._note_global(table, index, entry)
             if table.level > 0 and is_pointer(entry):
-                start = table.start + (index << self.scheme.shift(table.level))
-                below = table.is_global or bool(entry & G)
+                start = self._start(table, index)
                 self._watch(Table(target(entry), table.level - 1, start, below), entered=entered)
+
+    def _note_global(self, table: Table, index: int, entry: int) -> None:
+        """A global leaf of a table that was linked: walks may see what was there before."""
+        if not self.order.is_visible(table.base >> CHUNK_BITS, self.asid, is_global=True):
+            place = table.base + 8 * index
+            stale = self._changed(table, place, 0, entry)
+            self.stale.setdefault(place, []).append(stale)
+
+    def _start(self, table: Table, index: int) -> int:
+        """The first address that an entry translates."""
+        return self.scheme.canonical(table.start + (index << self.scheme.shift(table.level)))
 
     def _entries(self, table: Table) -> Iterator[tuple[int, int]]:
         """The valid entries of a table, with their indices."""
