@@ -23,6 +23,7 @@ MMU on, in the linear space
 page tables:
   two spaces map two pages crosswise: ok
   a read-only page and an unmapped page fault: ok
+  two spaces share a global page, and then another: ok
   a page unmapped in the space in use is out of reach: ok
   a block is split around the page that is unmapped: ok
   every page given back: ok

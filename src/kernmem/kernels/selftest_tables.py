@@ -22,7 +22,7 @@ TWO = 0x2222_2222_2222_2222
 
 
 class TableTest(Component):
-    """Two spaces that map the same pages crosswise, faults, and a block that is split."""
+    """Two spaces that map the same pages crosswise, or share one, faults, and a split block."""
 
     def __init__(self, image: Image, manager: MemoryManager, hardware: Hardware) -> None:
         super().__init__(image)
@@ -39,6 +39,7 @@ class TableTest(Component):
         self.unmapped = self.first + 2 * self.page_length
         # An address that the linear space leaves alone; the segment's own, if it is one.
         self.beyond = max(hardware.memory_map.linear_end, self.first)
+        self.shared = self.beyond + 3 * self.page_length
 
     @kernel
     def run(self) -> None:
@@ -68,6 +69,9 @@ class TableTest(Component):
         self.print("  two spaces map two pages crosswise: ok")
         self._test_faults()
         self.virtual.switch_pagetable(self._linear_pagetable())
+        self._share(space, other_space, page, u64(ONE))
+        self._share(space, other_space, other, u64(TWO))
+        self.print("  two spaces share a global page, and then another: ok")
         self.virtual.delete_pagetable(space)
         self.virtual.delete_pagetable(other_space)
         self.physical.free_physical_page(page)
@@ -121,6 +125,32 @@ class TableTest(Component):
         fault = self.probe.read(VirtualAddress(self.unmapped))
         assert fault == Fault.NOT_MAPPED, "an unmapped page can be read"
         self.print("  a read-only page and an unmapped page fault: ok")
+
+    @kernel
+    def _share(
+        self,
+        space: PhysicalAddress,
+        other_space: PhysicalAddress,
+        page: PhysicalAddress,
+        expected: u64,
+    ) -> None:
+        """Map a page global in two spaces, read it in both, and unmap it again."""
+        shared = VirtualAddress(self.shared)
+        self._map(space, shared, page, Mapping.GLOBAL | Mapping.NO_EXECUTE)
+        self._map(other_space, shared, page, Mapping.GLOBAL | Mapping.NO_EXECUTE)
+        self.virtual.switch_pagetable(space)
+        found = self.array_at(u64, shared)[0]
+        assert found == expected, f"{found:#x} at the global page, not {expected:#x}"
+        self.virtual.switch_pagetable(other_space)
+        found = self.array_at(u64, shared)[0]
+        assert found == expected, f"{found:#x} at the global page, not {expected:#x}"
+        self.virtual.switch_pagetable(self._linear_pagetable())
+        self._unmap(space, shared)
+        self._unmap(other_space, shared)
+        self.virtual.switch_pagetable(space)
+        fault = self.probe.read(shared)
+        assert fault == Fault.NOT_MAPPED, "a global page can be read after it was unmapped"
+        self.virtual.switch_pagetable(self._linear_pagetable())
 
     @kernel
     def _test_unmap(self) -> None:
