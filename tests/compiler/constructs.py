@@ -23,6 +23,7 @@ from kernmem.language import (
     linear,
     lowest_bit,
     panic,
+    rare,
     span,
     struct,
     truncate,
@@ -475,6 +476,16 @@ class Constructs(Component):
         b = twice(a)
         self.note(b)
         return self.up.advance(b) + twice(self.leap.advance(a))
+
+    @api
+    def seldom(self, a: u32) -> u32:
+        """A function that C does not put in here."""
+        return self._put_off(a) + twice(a)
+
+    @rare
+    def _put_off(self, a: u32) -> u32:
+        """What any compiler would inline."""
+        return a + 1
 
     @kernel
     def note(self, value: u32) -> None:

@@ -46,6 +46,19 @@ def test_no_warnings(compiler: str, level: str, checked: bool, tmp_path: Path) -
         compile_files(files, tmp_path, [compiler, level])
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_rare_functions_stay_out_of_line(compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    program = compile_component(Constructs(Image(Target("host", 8))))
+    for name, text in emit_c(program, amalgamate=True).items():
+        (tmp_path / name).write_text(text)
+    command = [compiler, "-O3", *FREESTANDING, "-S", "kernmem.c", "-o", "-"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "\nconstructs_put_off:" in done.stdout
+    assert "\ntwice:" not in done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", [Constructs, Pages])
 @pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])

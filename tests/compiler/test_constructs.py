@@ -103,6 +103,8 @@ CASES: list[tuple[str, tuple[int, ...]]] = [
     ("observed", (5,)),
     ("calls", (5,)),
     ("calls", (1 << 31,)),
+    ("seldom", (5,)),
+    ("seldom", (TOP,)),
     ("messages", (AT, RECORDS, 7)),
     ("panics", (1, AT)),
     ("panics", (3, AT)),

@@ -68,6 +68,8 @@ class Functions:
     def write(self, text: Text, function: Function, is_static: bool) -> None:
         """A function with the comment above it."""
         text.comment(inspect.cleandoc(function.documentation))
+        if function.is_rare:
+            text.line("__attribute__((noinline))")
         text.line(prototype(function, is_static))
         text.line("{")
         if function.intrinsic is not None:

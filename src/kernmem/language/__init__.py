@@ -1,6 +1,6 @@
 """Kernel Python: all that kernel code may import."""
 
-from kernmem.language.component import Component, Image, Static, api, intrinsic, kernel
+from kernmem.language.component import Component, Image, Static, api, intrinsic, kernel, rare
 from kernmem.language.errors import (
     IntegerOverflow,
     KernelPanic,
@@ -56,6 +56,7 @@ __all__ = [
     "api",
     "intrinsic",
     "kernel",
+    "rare",
     # integers and addresses
     "Address",
     "Integer",

@@ -34,6 +34,15 @@ def api(function: F) -> F:
     return kernel(function)
 
 
+def rare(function: F) -> F:
+    """Mark kernel code that is seldom called: C keeps it out of line.
+
+    Its callers then are short on their common path, and save only the registers that this needs.
+    """
+    function.__rare__ = True  # type: ignore[attr-defined]
+    return kernel(function)
+
+
 def intrinsic(**text: str) -> Callable[[F], F]:
     """Mark a method whose Python body is what the model does, and whose C body is ``text``.
 

@@ -51,6 +51,14 @@ page_status_t free_page(physical_address_t page)
     return PAGE_STATUS_OK;
 }
 
+/* Panic about a free page that is not the first. */
+__attribute__((noinline))
+static _Noreturn void pages_refuse(free_page_t *page)
+{
+    kernmem_panic("the first free page, 0x%llx, has 0x%llx before it",
+            (unsigned long long)(uintptr_t)page, (unsigned long long)(uintptr_t)page->previous);
+}
+
 /* Hand out a page; NULL when none is left.  O(1). */
 physical_address_t alloc_page(void)
 {
@@ -59,9 +67,7 @@ physical_address_t alloc_page(void)
         return 0;
     }
     if (page->previous != NULL) {
-        kernmem_panic("the first free page, 0x%llx, has 0x%llx before it",
-                (unsigned long long)(uintptr_t)page,
-                (unsigned long long)(uintptr_t)page->previous);
+        pages_refuse(page);
     }
     page_info.free_list = page->next;
     if (page->next != NULL) {

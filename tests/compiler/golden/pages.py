@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NoReturn
 
 from kernmem.language import (
     Array,
@@ -19,6 +20,7 @@ from kernmem.language import (
     kernel,
     linear,
     panic,
+    rare,
     span,
     struct,
     u8,
@@ -110,7 +112,7 @@ class Pages(Component):
         if page is None:
             return None
         if page.previous is not None:
-            panic(f"the first free page, {page}, has {page.previous} before it")
+            self._refuse(page)
         self.info.free_list = page.next
         if page.next is not None:
             page.next.previous = None
@@ -120,6 +122,11 @@ class Pages(Component):
             slot = (address - self.heap_start) // self.page_length % 16
             self.info.uses[slot] += 1
         return address
+
+    @rare
+    def _refuse(self, page: FreePage) -> NoReturn:
+        """Panic about a free page that is not the first."""
+        panic(f"the first free page, {page}, has {page.previous} before it")
 
     @kernel
     def _link(self, address: PhysicalAddress) -> None:

@@ -19,7 +19,7 @@ static void pages_link(physical_address_t address)
     }
     page_info.free_list = page;
     page_info.free_count = kernmem_add_usize(page_info.free_count, 1,
-            "compiler/golden/pages.py:133");
+            "compiler/golden/pages.py:140");
 }
 
 /* Link every page, the lowest first.  O(n). */
@@ -30,8 +30,8 @@ void init_pages(void)
     for (size_t i = 0; i < HEAP_PAGES; i++) {
         physical_address_t page = kernmem_add_address(HEAP_START,
                 kernmem_multiply_usize(kernmem_subtract_usize(HEAP_PAGES - 1, i,
-                "compiler/golden/pages.py:87"), PAGE_LENGTH, "compiler/golden/pages.py:87"),
-                "PhysicalAddress", "compiler/golden/pages.py:87");
+                "compiler/golden/pages.py:89"), PAGE_LENGTH, "compiler/golden/pages.py:89"),
+                "PhysicalAddress", "compiler/golden/pages.py:89");
         pages_link(page);
     }
     barrier_wait();
@@ -55,6 +55,14 @@ page_status_t free_page(physical_address_t page)
     return PAGE_STATUS_OK;
 }
 
+/* Panic about a free page that is not the first. */
+__attribute__((noinline))
+static _Noreturn void pages_refuse(free_page_t *page)
+{
+    kernmem_panic("the first free page, 0x%llx, has 0x%llx before it",
+            (unsigned long long)(uintptr_t)page, (unsigned long long)(uintptr_t)page->previous);
+}
+
 /* Hand out a page; NULL when none is left.  O(1). */
 physical_address_t alloc_page(void)
 {
@@ -63,21 +71,19 @@ physical_address_t alloc_page(void)
         return 0;
     }
     if (page->previous != NULL) {
-        kernmem_panic("the first free page, 0x%llx, has 0x%llx before it",
-                (unsigned long long)(uintptr_t)page,
-                (unsigned long long)(uintptr_t)page->previous);
+        pages_refuse(page);
     }
     page_info.free_list = page->next;
     if (page->next != NULL) {
         page->next->previous = NULL;
     }
     page_info.free_count = kernmem_subtract_usize(page_info.free_count, 1,
-            "compiler/golden/pages.py:117");
+            "compiler/golden/pages.py:119");
     physical_address_t address = (virtual_address_t)page;
     size_t slot = kernmem_subtract_address(address, HEAP_START, "PhysicalAddress",
-            "compiler/golden/pages.py:120") / PAGE_LENGTH % 16;
+            "compiler/golden/pages.py:122") / PAGE_LENGTH % 16;
     page_info.uses[kernmem_index(slot, 16,
-            "compiler/golden/pages.py:121")] = kernmem_add_u32(page_info.uses[kernmem_index(slot,
-            16, "compiler/golden/pages.py:121")], 1, "compiler/golden/pages.py:121");
+            "compiler/golden/pages.py:123")] = kernmem_add_u32(page_info.uses[kernmem_index(slot,
+            16, "compiler/golden/pages.py:123")], 1, "compiler/golden/pages.py:123");
     return address;
 }
