@@ -17,7 +17,7 @@ from typing import Any
 from kernmem.hardware import find
 from kernmem.machine.unicorn import UnicornMachine
 from kernmem.memory.manager import MemoryManager
-from kernmem.system import heap_profile
+from kernmem.system import PLACEMENTS, PROFILES, heap_profile
 
 CALLS = 4_000
 
@@ -45,8 +45,8 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gaps", type=int, nargs="+", default=[10, 1_000, 100_000])
-    parser.add_argument("--profile", default="tuned")
-    parser.add_argument("--placement", default="best")
+    parser.add_argument("--profile", default="tuned", choices=PROFILES)
+    parser.add_argument("--placement", default="best", choices=PLACEMENTS)
     options = parser.parse_args()
     print(f"{'gaps':>8}  {'kmalloc mean':>12} {'worst':>6}  {'kfree mean':>10} {'worst':>6}")
     for gaps in options.gaps:

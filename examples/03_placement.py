@@ -51,7 +51,7 @@ for placement, meaning in (
     ("first", "the lowest gap that is long enough"),
     ("largest", "the longest gap of all"),
 ):
-    machine = kernmem.boot("lab", placement=placement)
+    machine = kernmem.boot("lab", profile="aligned", placement=placement)
     work(machine)
     heap = machine.kernel_heap_info
     print(f"{placement}: {meaning}")

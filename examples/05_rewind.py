@@ -5,7 +5,7 @@ Run it with:  kernmem run examples/05_rewind.py
 
 import kernmem
 
-machine = kernmem.boot("rpi3")
+machine = kernmem.boot("rpi3", profile="aligned")
 heap = machine.kernel_heap_info
 
 buffers = [machine.kmalloc(100 * number) for number in range(1, 9)]

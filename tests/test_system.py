@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import kernmem
-from kernmem.memory.profile import Placement
+from kernmem.memory.profile import Placement, aligned
 from kernmem.system import NoSuchChoice, choose, heap_profile
 
 
@@ -25,8 +25,9 @@ def test_boot_gives_a_raspberry_pi_with_its_heap_ready() -> None:
 
 def test_the_heap_has_the_profile_asked_for() -> None:
     machine = kernmem.boot("lab", profile="spec", placement="first")
-    assert machine.kernel.kernel_heap.first_fit  # type: ignore[attr-defined]
-    assert machine.kernel.kernel_heap.grain == 60  # type: ignore[attr-defined]
+    heap = machine.kernel.kernel_heap.buffers  # type: ignore[attr-defined]
+    assert heap.first_fit
+    assert heap.grain == 60
 
 
 @pytest.mark.parametrize("machine", ["host", "unicorn"])
@@ -52,11 +53,16 @@ def test_each_machine_has_a_default_hardware() -> None:
     ("arguments", "message"),
     [
         ({"machine": "pdp11"}, "machine must be one of model, host, unicorn, not 'pdp11'"),
-        ({"profile": "fast"}, "profile must be one of spec, tuned, not 'fast'"),
+        ({"profile": "fast"}, "profile must be one of spec, aligned, tuned, not 'fast'"),
         ({"placement": "worst"}, "placement must be one of best, first, largest, not 'worst'"),
         (
             {"no_void": False},
             "no_void must be True with the tuned profile: only spec has voids",
+        ),
+        (
+            {"placement": "first"},
+            "placement must be 'best' with the tuned profile, not 'first': "
+            "choose the spec or the aligned profile for it",
         ),
         (
             {"hardware": "rpi3", "machine": "host"},
@@ -77,7 +83,8 @@ def test_an_unknown_hardware_is_told_the_known_ones() -> None:
 
 
 def test_profiles_by_name() -> None:
-    assert heap_profile("tuned").alignment == 16
+    assert heap_profile("tuned").headerless
+    assert heap_profile("aligned", "first") == aligned(Placement.FIRST)
     assert heap_profile("spec", "largest").placement is Placement.LARGEST
     assert heap_profile("spec", no_void=False).voids
 

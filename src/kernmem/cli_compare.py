@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from kernmem.system import PLACEMENTS, PROFILES, heap_profile
+from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
 from kernmem.terminal import KERNEL_FAILED, console, exit_codes, progress_bar
 
 if TYPE_CHECKING:
-    from kernmem.memory.profile import Profile
     from kernmem.workload.allocators import Allocator
     from kernmem.workload.compare import Measurement
 
@@ -89,7 +88,7 @@ def compare_command(
     \b
     Examples:
       kernmem compare boot.npz zephyr
-      kernmem compare boot.npz --allocators tuned-best,mimalloc --plugin ./tlsf.so
+      kernmem compare boot.npz --allocators tuned,mimalloc --plugin ./tlsf.so
       kernmem compare boot.npz -o before.json
       kernmem compare boot.npz --against before.json --picture boot.svg
     """
@@ -162,8 +161,8 @@ def _our_heaps() -> dict[str, Profile]:
     """kernmem's heaps by name."""
     from kernmem.workload.allocators import kernel_name
 
-    profiles = [heap_profile(name, where) for name in PROFILES for where in PLACEMENTS]
-    return {kernel_name(profile): profile for profile in profiles}
+    with_headers = [make(placement) for make in (spec, aligned) for placement in Placement]
+    return {kernel_name(profile): profile for profile in [*with_headers, tuned()]}
 
 
 def _print_measurements(found: list[Measurement]) -> None:

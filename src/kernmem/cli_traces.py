@@ -59,7 +59,7 @@ def replay_command(
     \b
     Examples:
       kernmem replay boot.npz
-      kernmem replay boot.npz --machine host --placement first --json
+      kernmem replay boot.npz --machine host --profile spec --placement first --json
       kernmem replay boot.npz --profile spec --addresses --limit 1000 > addresses.txt
     """
     from kernmem.workload.replay import replay

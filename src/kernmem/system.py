@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kernmem.language import KernmemError
-from kernmem.memory.profile import Placement, Profile, spec, tuned
+from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
 
 if TYPE_CHECKING:
     from kernmem.hardware import HardwareDescription
@@ -18,7 +18,7 @@ DEFAULT_HARDWARE = {"model": "rpi3", "host": "lab", "unicorn": "rpi3"}
 """The hardware of each machine, if none is asked for: the host can only be the lab."""
 
 MACHINES = tuple(DEFAULT_HARDWARE)
-PROFILES = ("spec", "tuned")
+PROFILES = ("spec", "aligned", "tuned")
 PLACEMENTS = tuple(placement.value for placement in Placement)
 
 
@@ -41,8 +41,10 @@ def boot(
             host machine the lab.
         machine: ``"model"`` interprets the kernel, ``"host"`` runs it compiled in this process,
             ``"unicorn"`` runs it compiled on a simulated processor.
-        profile: ``"tuned"`` for use, ``"spec"`` for the specification to the byte.
-        placement: which gap a buffer is placed in: ``"best"``, ``"first"`` or ``"largest"``.
+        profile: ``"tuned"`` for use, ``"spec"`` for the specification to the byte, ``"aligned"``
+            for its headers around buffers that are aligned to 16 bytes.
+        placement: which gap a buffer is placed in: ``"best"``, or, with headers, ``"first"`` or
+            ``"largest"``.
         no_void: whether the ``spec`` profile keeps every free space long enough for a gap.
     """
     description, choice = choose(hardware, machine), heap_profile(profile, placement, no_void)
@@ -79,8 +81,15 @@ def heap_profile(profile: str, placement: str = "best", no_void: bool = True) ->
     if profile == "spec":
         return spec(where, no_void=no_void)
     if not no_void:
-        raise NoSuchChoice("no_void must be True with the tuned profile: only spec has voids")
-    return tuned(where)
+        raise NoSuchChoice(f"no_void must be True with the {profile} profile: only spec has voids")
+    if profile == "aligned":
+        return aligned(where)
+    if where is not Placement.BEST:
+        raise NoSuchChoice(
+            f"placement must be 'best' with the tuned profile, not {placement!r}: "
+            "choose the spec or the aligned profile for it"
+        )
+    return tuned()
 
 
 def make_machine(

@@ -70,14 +70,14 @@ def heap_options(command: F) -> F:
             type=click.Choice(PLACEMENTS),
             default="best",
             show_default=True,
-            help="Which gap a buffer is placed in.",
+            help="Which gap a buffer is placed in; with --profile tuned, the best.",
         ),
         click.option(
             "--profile",
             type=click.Choice(PROFILES),
             default="tuned",
             show_default=True,
-            help="Heap for use, or to the byte of the specification.",
+            help="Heap for use, or to the byte of the specification, or that aligned.",
         ),
     ):
         command = option(command)

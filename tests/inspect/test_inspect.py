@@ -8,11 +8,8 @@ import pytest
 
 import kernmem
 from kernmem.inspect import (
-    draw_gap_tree,
-    heap_map,
     page_map,
     read_free_list,
-    read_heap,
     read_pagetable,
     read_regions,
     show_registries,
@@ -118,83 +115,6 @@ def test_with_the_mmu_off_a_table_must_be_named() -> None:
     machine = Model(find("lab"), lambda image, parts: MemoryManager(image, parts, spec()))
     with pytest.raises(ValueError, match="the MMU is off: say which table to read"):
         read_pagetable(machine)
-
-
-# The heap ---------------------------------------------------------------------------------------
-
-
-def used(machine: Machine) -> list[int]:
-    """Some buffers, every other one freed."""
-    buffers = [int(machine.kmalloc(100 * (1 + number % 5))) for number in range(12)]
-    for buffer in buffers[::2]:
-        machine.kfree(buffer)
-    return buffers
-
-
-def test_heap_elements(machine: Machine) -> None:
-    """A row without holes, that agrees with the counters."""
-    used(machine)
-    heap = read_heap(machine)
-    info = machine.kernel_heap_info
-    assert (heap.start, heap.end, heap.problems) == (info.heap_start, info.heap_end, ())
-    assert [each.start for each in heap.elements[1:]] == [each.end for each in heap.elements[:-1]]
-    gaps = [each for each in heap.elements if each.kind == "gap"]
-    assert (len(gaps), sum(each.length for each in gaps)) == (info.gaps, info.gap_bytes)
-    assert f"{heap.elements[0].start:#014x}" in str(heap)
-
-
-def test_an_empty_heap(machine: Machine) -> None:
-    assert read_heap(machine).elements == ()
-    assert heap_map(machine) == "the heap is empty"
-    assert draw_gap_tree(machine) == "the tree is empty"
-
-
-def test_heap_map_is_to_scale(machine: Machine) -> None:
-    buffer = machine.kmalloc(PAGE // 2 - 16)
-    machine.kmalloc(PAGE // 4 - 16)
-    machine.kfree(buffer)
-    lines = heap_map(machine, width=16, rows=1).splitlines()
-    assert lines == [
-        f"{PAGE // 16} bytes a character: # superbuffer  . gap  v void  + several",
-        f"{int(machine.kernel_heap_info.heap_start):#014x}  ........####....",
-    ]
-
-
-@pytest.mark.parametrize("tree", ["length", "addr"])
-def test_trees_are_drawn(machine: Machine, tree: str) -> None:
-    """Each gap once, in the tree's order, with its length."""
-    used(machine)
-    gaps = [each for each in read_heap(machine).elements if each.kind == "gap"]
-    if tree == "length":
-        gaps.sort(key=lambda gap: (gap.length, gap.start))
-    lines = draw_gap_tree(machine, tree).splitlines()
-    assert [line.split()[-2:] for line in lines] == [
-        [f"{gap.start:#x}", f"({gap.length})"] for gap in gaps
-    ]
-    assert sum(line.startswith("── ") for line in lines) == 1
-
-
-def test_a_damaged_superbuffer(machine: Machine) -> None:
-    start = used(machine)[1] - 16
-    machine.store(start, 0)
-    heap = read_heap(machine)
-    assert heap.problems[0] == f"the superbuffer at {start:#x} would end at {start:#x}"
-    assert heap.elements[-1].end == start
-
-
-def test_a_cycle_in_a_tree(machine: Machine) -> None:
-    used(machine)
-    root = int(machine.kernel_heap_addr_tree.root)
-    machine.store(root + machine.kernel_heap_addr_tree.root.layout.fields[4].offset, root)
-    assert f"the addr tree leads to {root:#x} twice" in draw_gap_tree(machine)
-    assert f"the addr tree leads to {root:#x} twice" in read_heap(machine).problems
-
-
-@pytest.mark.parametrize("wild", [0x10, 2**64 - 8])
-def test_a_wild_link_in_a_tree(machine: Machine, wild: int) -> None:
-    used(machine)
-    machine.store(int(machine.kernel_heap_length_tree), wild)
-    assert f"leads to {wild:#x}, outside the heap" in draw_gap_tree(machine, "length")
 
 
 # Pages ------------------------------------------------------------------------------------------

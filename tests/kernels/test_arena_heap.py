@@ -10,24 +10,21 @@ from hypothesis import strategies as st
 
 from kernmem.hardware import find
 from kernmem.kernels.arena_heap import ArenaHeap
-from kernmem.language import Image, KernelPanic, VirtualAddress, api
+from kernmem.language import KernelPanic, VirtualAddress, api
 from kernmem.machine.host import HostMachine
 from kernmem.machine.model import Model
 from kernmem.machine.port import Machine
 from kernmem.machine.unicorn import UnicornMachine
 from kernmem.memory.kernel_segment import SHADOW_MARGIN
-from kernmem.memory.profile import tuned
+from kernmem.memory.profile import aligned, tuned
 
-SHADOW = 64
+SHADOW = tuned().shadow
 MACHINES: list[Callable[..., Machine]] = [Model, HostMachine, UnicornMachine]
 AT = find("lab").program.end
 
 
 class Heap(ArenaHeap):
     """With the arena's calls for the heap."""
-
-    def __init__(self, image: Image, shadow: int) -> None:
-        super().__init__(image, tuned(), shadow)
 
     @api
     def extend_to(self, end: VirtualAddress) -> bool:
@@ -43,7 +40,7 @@ class Heap(ArenaHeap):
 @pytest.fixture(scope="module", params=MACHINES, ids=lambda kind: kind.__name__)
 def shadowed(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """Every machine in turn, with a heap whose arena has a shadow, and RAM from AT on."""
-    with request.param(find("lab"), lambda image, _: Heap(image, SHADOW)) as machine:
+    with request.param(find("lab"), lambda image, _: Heap(image, tuned())) as machine:
         yield machine
 
 
@@ -66,7 +63,7 @@ def test_segment_and_shadow_fill_the_arena(shadowed: Machine, length: int) -> No
 
 
 def test_without_a_shadow_all_is_segment() -> None:
-    with Model(find("lab"), lambda image, _: Heap(image, 0)) as machine:
+    with Model(find("lab"), lambda image, _: Heap(image, aligned())) as machine:
         machine.init_arena_heap(AT, 12_345)
         info = machine.arena_info
         assert (info.segment_start, info.segment_end) == (AT, AT + 12_345)

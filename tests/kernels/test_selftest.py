@@ -12,7 +12,7 @@ from kernmem.hardware.simulation import MachineExit
 from kernmem.kernels.selftest import SelfTest
 from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
 from kernmem.machine.model import Model
-from kernmem.memory.profile import Placement, Profile, spec, tuned
+from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
 
 LOG = """\
 kernmem self-test
@@ -53,8 +53,8 @@ def test_it_prints_the_log_and_exits_with_0(hardware: str) -> None:
 
 @pytest.mark.parametrize(
     "profile",
-    [spec(no_void=False), spec(Placement.FIRST), tuned(), tuned(Placement.LARGEST)],
-    ids=["void", "first", "tuned", "tuned-largest"],
+    [spec(no_void=False), spec(Placement.FIRST), aligned(Placement.LARGEST), tuned()],
+    ids=["void", "first", "aligned-largest", "tuned"],
 )
 def test_it_passes_in_every_profile(profile: Profile) -> None:
     machine = selftest(profile)
@@ -169,12 +169,12 @@ def segment_stands_still(kernel: Any) -> None:
 
 def no_merge(kernel: Any) -> None:
     """A freed superbuffer never finds the gap before it."""
-    kernel.manager.kernel_heap.by_addr.last_before = nothing
+    kernel.manager.kernel_heap.buffers.by_addr.last_before = nothing
 
 
 def length_tree_not_rekeyed(kernel: Any) -> None:
     """The known trap: a gap changes its length and keeps its place."""
-    kernel.manager.kernel_heap.by_length.may_stay = lambda *_: True
+    kernel.manager.kernel_heap.buffers.by_length.may_stay = lambda *_: True
 
 
 BROKEN: list[tuple[Callable[[Any], None], type[Exception], str]] = [

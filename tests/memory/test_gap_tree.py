@@ -28,7 +28,7 @@ class Nodes:
         placement = Placement.FIRST if "reach" in name else Placement.BEST
         machine = flat(profile=spec(placement))
         self.machine: Machine = machine
-        heap: Any = machine.kernel.kernel_heap  # type: ignore[attr-defined]
+        heap: Any = machine.kernel.kernel_heap.buffers  # type: ignore[attr-defined]
         self.tree: Any = heap.by_length if name == "by_length" else heap.by_addr
         self.by_length = name == "by_length"
         self.reaches = "reach" in name

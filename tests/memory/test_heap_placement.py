@@ -25,7 +25,7 @@ from reference import ReferenceHeap
 
 from kernmem.language import KernelPanic
 from kernmem.machine.port import Machine
-from kernmem.memory.profile import Placement, Profile, spec, tuned
+from kernmem.memory.profile import Placement, Profile, aligned, spec
 
 PAGES = 60
 PROFILES = {
@@ -34,7 +34,7 @@ PROFILES = {
     for name, profile in (
         ("no_void", spec(placement)),
         ("void", spec(placement, no_void=False)),
-        ("tuned", tuned(placement)),
+        ("aligned", aligned(placement)),
     )
 }
 LENGTHS = st.one_of(
@@ -63,7 +63,7 @@ class HeapCalls(RuleBasedStateMachine):
         super().__init__()
         machine = self.machine
         machine.restore(self.fresh)
-        heap: Any = machine.kernel.kernel_heap  # type: ignore[attr-defined]
+        heap: Any = machine.kernel.kernel_heap.buffers  # type: ignore[attr-defined]
         self.reference = ReferenceHeap(
             SEGMENT,
             int(machine.kernel_heap_info.heap_start),
@@ -166,6 +166,7 @@ class HeapCalls(RuleBasedStateMachine):
             sum(by_kind["G"]),
             len(by_kind["V"]),
             sum(by_kind["V"]),
+            0,  # overhead: there are no runs
             self.failed,
         ]
         assert machine.kernel_heap_largest_gap() == max(by_kind["G"], default=0)

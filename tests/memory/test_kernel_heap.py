@@ -15,7 +15,7 @@ from kernmem.language import KernelPanic, layout
 from kernmem.machine.port import Machine
 from kernmem.memory.architecture import Region
 from kernmem.memory.gap import Gap, Superbuffer, Void
-from kernmem.memory.profile import Placement, Profile, spec, tuned
+from kernmem.memory.profile import Placement, Profile, aligned, spec
 
 VOID = spec(no_void=False)
 START = SEGMENT.start
@@ -151,9 +151,9 @@ def test_buffers_are_their_owners_alone(booted: Machine) -> None:
 
 
 @pytest.mark.parametrize("pointer_bytes", [8, 4])
-def test_tuned_buffers_are_aligned_to_16(pointer_bytes: int) -> None:
+def test_buffers_of_the_aligned_profile_are_aligned_to_16(pointer_bytes: int) -> None:
     """Also where a header is 8 bytes long."""
-    machine = ready(tuned(), pointer_bytes=pointer_bytes)
+    machine = ready(aligned(), pointer_bytes=pointer_bytes)
     buffers = taken(machine, *range(1, 90, 3))
     assert all(buffer % 16 == 0 for buffer in buffers)
     for buffer in buffers[::2]:
@@ -162,7 +162,7 @@ def test_tuned_buffers_are_aligned_to_16(pointer_bytes: int) -> None:
     assert machine.validate_kernel_heap()
 
 
-@pytest.mark.parametrize("profile", [spec(), tuned()], ids=["spec", "tuned"])
+@pytest.mark.parametrize("profile", [spec(), aligned()], ids=["spec", "aligned"])
 def test_the_alignment_of_the_profile_holds(profile: Profile) -> None:
     machine = ready(profile)
     buffers = taken(machine, *range(1, 200, 7))
@@ -355,7 +355,7 @@ def test_pages_that_the_kernel_added_are_taken_in_at_the_next_growth() -> None:
 GROWTH = 5 * PAGE
 
 
-@pytest.mark.parametrize("profile", [spec(), VOID, tuned()], ids=["spec", "void", "tuned"])
+@pytest.mark.parametrize("profile", [spec(), VOID, aligned()], ids=["spec", "void", "aligned"])
 @pytest.mark.parametrize("live", [0, 1, 5], ids=["empty", "one", "five"])
 def test_growth_out_of_memory_at_every_page(profile: Profile, live: int) -> None:
     """With n pages of those that it takes, kmalloc gives None and all bytes are as before."""

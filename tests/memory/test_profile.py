@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from flat import flat
 
-from kernmem.memory.profile import Placement, Profile, spec, tuned
+from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
 
 
 def heap(profile: Profile, pointer_bytes: int = 8) -> Any:
-    """The heap of a machine with this profile."""
+    """The layout of the heap of a machine with this profile."""
     manager: Any = flat(profile=profile, pointer_bytes=pointer_bytes).kernel
-    return manager.kernel_heap
+    return manager.kernel_heap.buffers
 
 
 def test_best_fit_without_voids_is_the_default() -> None:
@@ -29,8 +29,8 @@ def test_best_fit_without_voids_is_the_default() -> None:
         (spec(), 4, 32, 32),
         (spec(no_void=False), 8, 1, 17),  # a header and one byte
         (spec(no_void=False), 4, 1, 9),
-        (tuned(), 8, 16, 64),  # room for a gap when it is freed
-        (tuned(), 4, 16, 32),
+        (aligned(), 8, 16, 64),  # room for a gap when it is freed
+        (aligned(), 4, 16, 32),
     ],
 )
 def test_grain_and_least_superbuffer(
@@ -42,6 +42,6 @@ def test_grain_and_least_superbuffer(
 
 @pytest.mark.parametrize("placement", Placement)
 def test_only_first_fit_keeps_reaches(placement: Placement) -> None:
-    made = heap(tuned(placement))
+    made = heap(aligned(placement))
     assert made.by_addr.with_reach == made.first_fit == (placement is Placement.FIRST)
-    assert made.largest_fit == (placement is Placement.LARGEST)
+    assert made.space.largest_fit == (placement is Placement.LARGEST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernmem.memory.profile import Placement, tuned
+from kernmem.memory.profile import Placement, aligned, tuned
 from kernmem.workload.allocators import Allocator, installed, kernel_allocator
 from kernmem.workload.attack import WORD, Attack, Served, robson
 from kernmem.workload.bench import Bench, BenchError
@@ -19,7 +19,7 @@ ROUNDS = 7
 @pytest.mark.parametrize("placement", [Placement.BEST, Placement.FIRST])
 def test_robsons_bound(placement: Placement) -> None:
     """No allocator does with less than M (1 + log2(n) / 2) - n + 1 words."""
-    allocator = kernel_allocator(tuned(placement))
+    allocator = kernel_allocator(aligned(placement))
     trace = robson(allocator, LIVE, ROUNDS)
     assert trace.peak_live_bytes() <= LIVE * WORD
     with Bench(trace) as bench:

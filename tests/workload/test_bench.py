@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernmem.memory.profile import Placement, spec, tuned
+from kernmem.memory.profile import Placement, aligned, spec, tuned
 from kernmem.workload.allocators import (
     Allocator,
     NoSuchAllocator,
@@ -25,9 +25,10 @@ from .plugins import bump, compiled
 from .traces import ARM64
 
 KERNEL = {
-    "tuned-best": tuned(),
-    "tuned-first": tuned(Placement.FIRST),
-    "tuned-largest": tuned(Placement.LARGEST),
+    "tuned": tuned(),
+    "aligned-best": aligned(),
+    "aligned-first": aligned(Placement.FIRST),
+    "aligned-largest": aligned(Placement.LARGEST),
     "spec-best": spec(),
     "spec-best-void": spec(no_void=False),
 }
@@ -65,7 +66,7 @@ def test_an_arena_is_no_smaller_than_what_is_live() -> None:
 def test_the_largest_buffer_that_is_left() -> None:
     """A heap that merges has one gap in the end, less a header and what is live."""
     with Bench(trace_of(*[1_000] * 20, 16)) as bench:
-        found = bench.fit(kernel_allocator(tuned()))
+        found = bench.fit(kernel_allocator(aligned()))
         # Ten buffers of 1008 + 16 bytes were freed, alone; the last of 1 byte took part of one.
         assert found.largest_buffer == 1_008
 

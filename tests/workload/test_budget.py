@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernmem.memory.profile import Placement, tuned
+from kernmem.memory.profile import Placement, aligned, tuned
 from kernmem.workload.allocators import kernel_name
 from kernmem.workload.budget import (
     BudgetError,
@@ -22,7 +22,7 @@ from kernmem.workload.budget import (
 from kernmem.workload.synthetic import generate
 
 FOUND = Figures(arena_ratio=1.25, physical_pages=100, instructions=200.0)
-ITEM = Item("zephyr", "tuned-best", FOUND)
+ITEM = Item("zephyr", "tuned", FOUND)
 
 
 def test_one_percent_is_tolerated_and_more_is_named() -> None:
@@ -30,8 +30,8 @@ def test_one_percent_is_tolerated_and_more_is_named() -> None:
     assert Verdict(ITEM, replace(FOUND, physical_pages=50, arena_ratio=1.0)).excesses() == []
     worse = Figures(arena_ratio=1.3, physical_pages=102, instructions=201.0)
     assert Verdict(ITEM, worse).excesses() == [
-        "arena_ratio of tuned-best on zephyr is 1.3, 4.0% over the 1.25 of its budget",
-        "physical_pages of tuned-best on zephyr is 102, 2.0% over the 100 of its budget",
+        "arena_ratio of tuned on zephyr is 1.3, 4.0% over the 1.25 of its budget",
+        "physical_pages of tuned on zephyr is 102, 2.0% over the 100 of its budget",
     ]
 
 
@@ -43,10 +43,10 @@ def test_figures_are_exact() -> None:
 def test_a_worse_placement_breaks_the_budget(tmp_path: Path) -> None:
     path = tmp_path / "budget.json"
     write_budget(path, [Verdict(ITEM, measure(tuned(), generate("zephyr")))])
-    largest = tuned(Placement.LARGEST)
-    assert kernel_name(largest) == "tuned-largest"
-    (verdict,) = verdicts(path, {"tuned-best": largest}, lambda done, total: None)
-    assert verdict.excesses()[0].startswith("arena_ratio of tuned-best on zephyr is 1.")
+    largest = aligned(Placement.LARGEST)
+    assert kernel_name(largest) == "aligned-largest"
+    (verdict,) = verdicts(path, {"tuned": largest}, lambda done, total: None)
+    assert verdict.excesses()[0].startswith("arena_ratio of tuned on zephyr is 1.")
 
 
 def test_a_budget_survives_its_file(tmp_path: Path) -> None:
@@ -73,5 +73,5 @@ def test_other_files_are_no_budget(tmp_path: Path, held: str, problem: str) -> N
 def test_an_unknown_heap_is_named(tmp_path: Path) -> None:
     path = tmp_path / "budget.json"
     write_budget(path, [Verdict(replace(ITEM, heap="best"), FOUND)])
-    with pytest.raises(BudgetError, match="a heap must be one of tuned-best, not 'best'"):
-        verdicts(path, {"tuned-best": tuned()}, lambda done, total: None)
+    with pytest.raises(BudgetError, match="a heap must be one of tuned, not 'best'"):
+        verdicts(path, {"tuned": tuned()}, lambda done, total: None)

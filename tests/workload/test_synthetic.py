@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kernmem.memory.profile import Placement, tuned
+from kernmem.memory.profile import Placement, aligned
 from kernmem.workload.allocators import kernel_allocator
 from kernmem.workload.bench import Bench
 from kernmem.workload.synthetic import SYNTHETIC, NoSuchTrace, generate, open_trace
@@ -89,7 +89,7 @@ def test_the_best_fit_killer_hurts_best_fit_alone() -> None:
     ratios = {}
     for placement in (Placement.BEST, Placement.FIRST):
         with Bench(generate("best-fit-killer", events=1_000)) as bench:
-            arena = bench.fit(kernel_allocator(tuned(placement))).arena_bytes
+            arena = bench.fit(kernel_allocator(aligned(placement))).arena_bytes
             ratios[placement] = arena / bench.peak_live_bytes
     # What first fit needs beside the buffers are their headers.
     assert ratios[Placement.FIRST] < 1.01

@@ -62,9 +62,9 @@ class ArenaHeap(Component):
 
     c_module = "arenaheap"
 
-    def __init__(self, image: Image, profile: Profile, shadow: int = 0) -> None:
+    def __init__(self, image: Image, profile: Profile) -> None:
         super().__init__(image)
-        self.arena = Arena(image, shadow)
+        self.arena = Arena(image, profile.shadow)
         self.heap = KernelHeap(image, self.arena, profile)
 
     @api

@@ -28,7 +28,12 @@ class MemoryManager(Component):
         self.mappings = Mappings(image, hardware.format, self.physical, self.virtual.tables)
         self.linear_space = LinearSpace(image, self.virtual, memory_map)
         self.kernel_segment = KernelSegment(
-            image, self.physical, self.virtual, self.linear_space, memory_map
+            image,
+            self.physical,
+            self.virtual,
+            self.linear_space,
+            memory_map,
+            profile.shadow,
         )
         self.kernel_heap = KernelHeap(image, self.kernel_segment, profile)
         self.heap_check = HeapCheck(image, self.kernel_heap)

@@ -16,10 +16,12 @@ class Placement(Enum):
 
 @dataclass(frozen=True)
 class Profile:
-    """How the heap lays out its superbuffers.
+    """How the heap lays out its buffers.
 
     Attributes:
         name: how users choose it.
+        headerless: whether buffers have no headers, and a map outside says where they are; the
+            rest is about headers, then.
         placement: which gap a buffer is placed in.
         grain: superbuffers are multiples of this many bytes; None: of the gap's record, which
             is what NO_VOID means.
@@ -30,20 +32,31 @@ class Profile:
     """
 
     name: str
+    headerless: bool
     placement: Placement
     grain: int | None
     alignment: int
     voids: bool
     packed: bool
 
+    @property
+    def shadow(self) -> int:
+        """How many bytes of the segment need a byte of shadow; 0: none do."""
+        return 64 if self.headerless else 0
+
 
 def spec(placement: Placement = Placement.BEST, *, no_void: bool = True) -> Profile:
     """The specification, to the byte."""
     if no_void:
-        return Profile("spec", placement, grain=None, alignment=4, voids=False, packed=True)
-    return Profile("spec", placement, grain=1, alignment=1, voids=True, packed=True)
+        return Profile("spec", False, placement, grain=None, alignment=4, voids=False, packed=True)
+    return Profile("spec", False, placement, grain=1, alignment=1, voids=True, packed=True)
 
 
-def tuned(placement: Placement = Placement.BEST) -> Profile:
-    """What users want: 16-byte alignment, and no voids."""
-    return Profile("tuned", placement, grain=16, alignment=16, voids=False, packed=False)
+def aligned(placement: Placement = Placement.BEST) -> Profile:
+    """The specification's layout, aligned to 16 bytes: what its headers cost."""
+    return Profile("aligned", False, placement, grain=16, alignment=16, voids=False, packed=False)
+
+
+def tuned() -> Profile:
+    """What users want: no headers, best fit, slots for what is asked for most."""
+    return Profile("tuned", True, Placement.BEST, grain=8, alignment=8, voids=False, packed=False)

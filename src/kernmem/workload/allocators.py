@@ -30,6 +30,14 @@ PORTABLE = ("-mcpu=baseline",)
 """What packages are compiled for too; and so instructions are the same on every computer."""
 
 
+HEAP = ("-mgeneral-regs-only", "-fvisibility=hidden")
+"""How our heap is compiled: as in a kernel, which has no vector registers to use.
+
+With them, two counters that lie side by side are packed into one, which takes longer than adding
+to each.
+"""
+
+
 class NoSuchAllocator(KernmemError, ValueError):
     """There is no allocator of that name here."""
 
@@ -57,13 +65,15 @@ class Allocator:
 
 
 def kernel_name(profile: Profile) -> str:
-    """What kernmem's heap in a profile is called."""
+    """What kernmem's heap is called: after its profile, and the placement if that is a choice."""
+    if profile.headerless:
+        return profile.name
     void = "-void" if profile.voids else ""
     return f"{profile.name}-{profile.placement.value}{void}"
 
 
 def kernel_allocator(profile: Profile) -> Allocator:
-    """kernmem's heap in a profile, named after it and its placement."""
+    """kernmem's heap in a profile."""
     target = Target("host", 8)
     set_pointer_bytes(target.pointer_bytes)
     root = ArenaHeap(Image(target, None, STATICS), profile)
@@ -73,7 +83,7 @@ def kernel_allocator(profile: Profile) -> Allocator:
     sources = {name: text for name, text in generated.items() if name.endswith(".h")}
     body = next(text for name, text in generated.items() if name.endswith(".c"))
     sources["kernmem_body.h"] = body
-    library = shared_object({**sources, **own}, (*PORTABLE, "-fvisibility=hidden"))
+    library = shared_object({**sources, **own}, (*PORTABLE, *HEAP))
     return Allocator(kernel_name(profile), library=library, profile=profile)
 
 

@@ -16,7 +16,7 @@ from kernmem.machine.host import HostMachine
 from kernmem.machine.native import shared_object
 from kernmem.machine.port import Machine
 from kernmem.machine.symbols import Symbol
-from kernmem.memory.kernel_heap import KernelHeapInfo
+from kernmem.memory.heap_info import KernelHeapInfo
 from kernmem.memory.physical import PhysicalMemInfo
 from kernmem.workload.result import Allocation, CorruptBuffer, OverlappingBuffer, ReplayResult
 from kernmem.workload.trace import Op, Trace

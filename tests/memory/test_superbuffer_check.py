@@ -1,4 +1,4 @@
-"""The checker of the kernel heap finds each kind of damage, and survives all of them."""
+"""The checker of the superbuffers finds each kind of damage, and survives all of them."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def test_the_length_of_a_void() -> None:
 def test_two_gaps_side_by_side() -> None:
     """Nothing is wrong with them but that they are two."""
     machine, gaps = used()
-    heap: Any = machine.kernel.kernel_heap  # type: ignore[attr-defined]
+    heap: Any = machine.kernel.kernel_heap.buffers  # type: ignore[attr-defined]
     first = heap.at(Gap, next(address_of(gap) for gap in gaps if length(gap) >= 120))
     end = int(first.end)
-    heap._remove(first)
-    heap._insert(address_of(first), first.end - 60, None)
-    heap._insert(first.end, first.end + 60, first)
+    heap.space._remove(first)
+    heap.space._insert(address_of(first), first.end - 60, None)
+    heap.space._insert(first.end, first.end + 60, first)
     found(machine, f"the gaps {int(first):#x} and {end - 60:#x} should be one")
 
 
