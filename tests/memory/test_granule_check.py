@@ -16,9 +16,11 @@ from granule_heap import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from machines import booted
 
 from kernmem.memory.buffer_cache import ENTRIES
 from kernmem.memory.gaps import LISTS, ShortGap
+from kernmem.memory.profile import tuned
 from kernmem.memory.slot_runs import CLASSES, Run
 
 
@@ -109,6 +111,37 @@ def test_a_heap_is_sound_after_every_call(
             machine.kfree(live.pop(random_.randrange(len(live))))
             assert machine.validate_kernel_heap(), machine.console
     machine.restore(used.state)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    longest=st.sampled_from([300, 3000, 90_000]),
+    calls=st.integers(1, 300),
+)
+def test_a_heap_that_grows_and_shrinks_is_sound_after_every_call(
+    seed: int, longest: int, calls: int
+) -> None:
+    """Over a segment, by every call there is."""
+    machine = booted("unicorn", tuned())
+    random_ = random.Random(seed)
+    live: list[Any] = []
+    for _ in range(calls):
+        length = random_.choice([8, 24, 64, random_.randrange(1, longest)])
+        kind = random_.choices(["take", "free", "resize", "align", "trim"], [50, 30, 15, 5, 1])[0]
+        if kind == "take" or not live:
+            live.append(machine.kmalloc(length))
+        elif kind == "align":
+            live.append(machine.kmalloc_aligned(length, 1 << random_.randrange(13)))
+        elif kind == "trim":
+            machine.kernel_heap_trim()
+        else:
+            buffer = live.pop(random_.randrange(len(live)))
+            if kind == "free":
+                machine.kfree(buffer)
+            else:
+                live.append(machine.krealloc(buffer, length))
+        assert machine.validate_kernel_heap(), machine.console
 
 
 # Where the heap is ------------------------------------------------------------------------------
@@ -417,20 +450,20 @@ def test_a_list_leads_above_the_top(used: Used) -> None:
 
 
 def test_a_list_leads_to_no_gap_of_its_length(used: Used) -> None:
-    """Into an element, or to a gap of another length, even of the one that has no list."""
+    """Into an element that looks like one, or to a gap of another length."""
     heads = used.static("kernel_heap_short_gaps")
     lists = used.static("kernel_heap_gaps")
     granules = next(each for each in range(LISTS) if heads[each] != 0)
     gap = used.start - 8 + 8 * int(heads[granules])
-    others = [
+    forged = [
         used.start,
-        used.start + 512,  # in the word of a length
-        gap - 8,
-        gap + 8,
-        int(used.runs(3)[0]) + 40,
-        used.gaps(2000)[0].start,
+        used.start + 512 + 8 * 60,  # between two marks, which are those of a word of length,
+        int(used.runs(3)[0]) + 8 * 6,  # and those of a run
     ]
-    for place in others:
+    for place in [*forged, gap + 8, used.gaps(2000)[0].start]:
+        if place in forged:
+            used.machine.store(place, granules)
+            used.machine.store(place + 8, 0, 4)
         put(heads, granules, (place - used.start) // 8 + 1)
         used.damaged(f"list: {place:#x} is no gap of {granules} granules")
     shortest = used.gaps(8)[0].start

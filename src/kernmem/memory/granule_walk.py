@@ -71,9 +71,9 @@ class GranuleWalk(Component):
 
     @kernel
     def begins_gap(self, address: VirtualAddress) -> bool:
-        """Whether a gap that is not the top begins at ``address``."""
-        start = self.info.heap_start
-        if address < start or address >= self.space.top or (address - start) % GRANULE != 0:
+        """Whether a gap, not the top, begins at ``address``, no less than the heap's start."""
+        offset = address - self.info.heap_start
+        if address >= self.space.top or offset % GRANULE != 0:
             return False
         if not self.map.has_mark(address) or not self.map.marked_before(address, usize(1)):
             return False
