@@ -54,14 +54,17 @@ class Bench:
 
 
 @contextmanager
-def bench_on(name: str, *, counting: bool = False) -> Iterator[Bench]:
+def bench_on(name: str, *, counting: bool = False, pointer_bytes: int = 8) -> Iterator[Bench]:
     """The flat memory, on which the source runs, or the host, on which the C runs."""
     if name == "flat":
-        yield Bench(flat(kernel=lambda image, _: Heap(image), counting=counting), SEGMENT.start)
+        machine = flat(
+            kernel=lambda image, _: Heap(image), counting=counting, pointer_bytes=pointer_bytes
+        )
+        yield Bench(machine, SEGMENT.start)
     else:
         lab = find("lab")
-        with HostMachine(lab, lambda image, _: Heap(image)) as machine:
-            yield Bench(machine, lab.program.end)
+        with HostMachine(lab, lambda image, _: Heap(image)) as host:
+            yield Bench(host, lab.program.end)
 
 
 # The map, as its definition says ----------------------------------------------------------------

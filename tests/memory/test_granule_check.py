@@ -322,8 +322,8 @@ def test_a_run_beyond_the_top(used: Used) -> None:
     run = used.runs(8)[-1]
     space = used.static("kernel_heap_space")
     space.top = type(space.top)(int(run) + 128)
-    end = next(each.end for each in used.of("run") if each.start == run)
-    used.damaged(f"run: {int(run):#x} would end at {end:#x}, above the top")
+    granules = next(each.length for each in used.of("run") if each.start == run) // 8
+    used.damaged(f"run: {int(run):#x} would have {granules} granules, and end above the top")
 
 
 def test_the_chunks_of_a_run(used: Used) -> None:

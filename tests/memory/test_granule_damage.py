@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from flat import PROGRAM, SEGMENT
 from granule_heap import Used, bench_on
 from hypothesis import given, settings
@@ -124,7 +125,7 @@ def check_any_damage(used: Used, places: list[int]) -> None:
     machine.validate_kernel_heap()
     usual = mmu.accesses - before
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(damage=DAMAGE)
     def check(damage: list[tuple[int, bytes]]) -> None:
         machine.restore(used.state)
@@ -138,9 +139,10 @@ def check_any_damage(used: Used, places: list[int]) -> None:
     machine.restore(used.state)
 
 
-def test_any_damage_is_survived() -> None:
+@pytest.mark.parametrize("pointer_bytes", [8, 4])
+def test_any_damage_is_survived(pointer_bytes: int) -> None:
     """Of the heap's elements, of its map, and of its variables."""
-    with bench_on("flat", counting=True) as bench:
+    with bench_on("flat", counting=True, pointer_bytes=pointer_bytes) as bench:
         used = Used(bench)
         info = used.machine.arena_info
         Watched(used.machine, used.start, int(info.shadow_end))

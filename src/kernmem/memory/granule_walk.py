@@ -224,9 +224,8 @@ class GranuleWalk(Component):
         if usize(run.first) != whole - slots * granules:
             self.print(f"run: the slots of {start} cannot begin {run.first} granules in")
             return None
-        end = start + whole * GRANULE
-        if end > self.space.top:
-            self.print(f"run: {start} would end at {end}, above the top")
+        if whole > (self.space.top - start) // GRANULE:
+            self.print(f"run: {start} would have {whole} granules, and end above the top")
             return None
         for chunk in span(usize(0), chunks):
             code = self.map.chunk(start + chunk * CHUNK)
@@ -246,7 +245,7 @@ class GranuleWalk(Component):
             slots -= 1
         found.live_buffers += slots
         found.live_bytes += slots * granules * GRANULE
-        return end
+        return start + whole * GRANULE
 
     @kernel
     def _before_slots(self, granules: usize) -> usize:
