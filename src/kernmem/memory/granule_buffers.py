@@ -16,11 +16,11 @@ from kernmem.language import (
     Image,
     VirtualAddress,
     kernel,
-    panic,
     rare,
     usize,
 )
 from kernmem.memory.buffer_cache import LONGEST_KEPT, BufferCache
+from kernmem.memory.granule_frees import BadFrees
 from kernmem.memory.granule_space import LARGE, GranuleSpace
 from kernmem.memory.granules import GRANULE, IN_RUN, LONGEST
 from kernmem.memory.heap_info import KernelHeapInfo, Segment
@@ -50,6 +50,7 @@ class GranuleBuffers(Component):
         self.map = self.space.map
         self.runs = SlotRuns(image, self.space)
         self.cache = BufferCache(image, info)
+        self.bad_frees = BadFrees(image, self.space, self.runs, self.cache)
         self.longest_request = min(segment.segment_limit - segment.segment_start, LONGEST)
         # No address of the segment overflows when it is aligned.
         above = (1 << 8 * self.target.pointer_bytes) - segment.segment_limit
@@ -329,4 +330,4 @@ class GranuleBuffers(Component):
         """Panic with what ``address``, given to kfree, really is, unless it is 0.  O(buffers)."""
         if address == VirtualAddress(0):
             return
-        panic(f"kfree: {address}")
+        self.bad_frees.refuse(address)
