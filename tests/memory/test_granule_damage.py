@@ -125,7 +125,7 @@ def check_any_damage(used: Used, places: list[int]) -> None:
     machine.validate_kernel_heap()
     usual = mmu.accesses - before
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(damage=DAMAGE)
     def check(damage: list[tuple[int, bytes]]) -> None:
         machine.restore(used.state)

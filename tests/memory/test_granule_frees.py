@@ -247,7 +247,7 @@ def random_heap(
 
 
 @pytest.mark.parametrize("bench", ["host"], indirect=True)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     calls=st.lists(st.tuples(LENGTHS, st.sampled_from([1, 2, 5, 40])), min_size=1, max_size=20),
     seed=st.integers(0, 1000),
