@@ -330,6 +330,18 @@ def test_powers_of_two_are_aligned_after_krealloc_too(headerless: Machine) -> No
             assert sound(headerless)
 
 
+def test_a_large_buffer_that_grew_is_not_hemmed_in() -> None:
+    """The next large one goes to the far end of the gap behind it."""
+    machine = booted_machine("model", tuned())
+    hole, _ = taken(machine, 1 << 20, 24)
+    machine.kfree(hole)
+    buffer = machine.kmalloc(100_000)
+    assert machine.krealloc(buffer, 200_000) == buffer == hole
+    assert machine.kmalloc(100_000) > hole + 900_000
+    assert machine.krealloc(buffer, 900_000) == buffer
+    assert sound(machine)
+
+
 def slots(machine: Machine, length: int) -> list[int]:
     """Buffers of a length until two lie side by side as in a run of slots do; those two."""
     found: list[int] = []

@@ -193,6 +193,8 @@ class GranuleSpace(Component):
                 self.map.mark(behind)
                 self.gaps.insert(behind, whole - length)
         info.gap_bytes -= length
+        if self.space.behind_large == end:
+            self.space.behind_large = behind
         return True
 
     # The segment ----------------------------------------------------------------------------
