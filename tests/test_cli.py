@@ -216,7 +216,7 @@ def test_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     )
     result = kernmem("run", script, "--json", "-o", "x")
     assert result.exit_code == 7
-    assert capfd.readouterr().out == "['--json', '-o', 'x'] <void at 0x1800000010>\n"
+    assert capfd.readouterr().out == "['--json', '-o', 'x'] <void at 0x1800000000>\n"
 
 
 def test_run_of_a_script_that_fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -266,7 +266,7 @@ def test_replay_addresses() -> None:
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
     assert [int(name) for name, _ in lines] == list(range(len(lines)))
-    assert int(lines[0][1]) == 16
+    assert int(lines[0][1]) == 0
     assert "peak live bytes" in result.stderr
     told = facts("replay", TRACE, "--limit", "50", "--addresses", "--json")
     assert told["addresses"] == [[int(name), int(offset)] for name, offset in lines]

@@ -31,8 +31,8 @@ PROMISED = {
         "largest: the longest gap of all\n",
     ],
     "04_what_goes_wrong": [
-        "panic: kfree: 0x200010 is inside the gap 0x200000 to 0x210000",
-        "panic: kfree: 0x200050 is inside the buffer 0x200010 to 0x200400",
+        "panic: kfree: 0x200000 is inside the gap 0x200000 to 0x210000",
+        "panic: kfree: 0x200040 is inside the buffer 0x200000 to 0x2003e8",
         "panic: physical memory is not addressable here",
         "fault: read of 0x70000000: translation fault",
         "violation: STALE_TRANSLATION",

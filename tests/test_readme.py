@@ -23,7 +23,7 @@ def test_the_example_runs_and_prints_what_its_comments_say() -> None:
         exec(compile(example.group(1), "README.md", "exec"), {})
     registry, panic, fault = printed.getvalue().splitlines()
     assert registry.startswith("<kernel_heap_info_t at ")
-    assert panic == "kfree: 0x200010 is inside the gap 0x200000 to 0x200080"
+    assert panic == "kfree: 0x200000 is inside the gap 0x200000 to 0x200068"
     assert fault == "read of 0x70000000: translation fault, level 2"
     for said in re.findall(r"print\(\w+\) +# (.*)", example.group(1)):
         assert said.removeprefix("... ") in printed.getvalue()
