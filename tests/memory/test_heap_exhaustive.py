@@ -60,6 +60,7 @@ CASES = [
     *(Case(name, name) for name in PROFILES if not name.startswith("void")),
     *(Case(name, name, watched=VOIDS) for name in PROFILES if name.startswith("void")),
     Case("eager-24", "tuned", (24, 64, 400), 1536, is_eager=True, watched=REUSE),
+    Case("eager-8", "tuned", (8, 16, 400), 1536, is_eager=True, watched=REUSE),
     Case("eager-16", "tuned", (16, 200, 500), 1536, is_eager=True, watched=REUSE),
     Case(
         "eager-large",  # buffers that lie apart, and a top that is given back

@@ -229,3 +229,14 @@ def test_any_calls_compiled(profile: str, is_eager: bool) -> None:
 @pytest.mark.parametrize("profile", ["spec-best", "void-best", "aligned-best", "tuned"])
 def test_any_calls_interpreted(profile: str, pointer_bytes: int) -> None:
     check(Heap(PROFILES[profile], SEGMENT, STEP, pointer_bytes=pointer_bytes), examples=10)
+
+
+@pytest.mark.parametrize("length", [1, 8, 9, 16, 24, 200, 1016])
+def test_many_short_buffers_take_little_more_than_their_lengths(length: int) -> None:
+    """Slots, of multiples of 8 bytes, and the headers of their runs."""
+    heap = CompiledHeap(PROFILES["tuned"], 4 << 20, STEP)
+    heap.begin()
+    for _ in range(3000):
+        assert heap.kmalloc(length)
+    used = heap.info("heap_end") - heap.info("heap_start") - heap.info("gap_bytes")
+    assert used < 1.25 * 3000 * -(-length // 8) * 8

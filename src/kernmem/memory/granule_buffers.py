@@ -107,12 +107,11 @@ class GranuleBuffers(Component):
             self.info.live_buffers += 1
             self.info.live_bytes += whole
             return kept
-        if length <= LONGEST_SLOT:
-            granules = (length + (GRANULE - 1)) // GRANULE
-            if self.runs.buffers[granules] >= OPENS_FROM:
-                slot = self.runs.open(granules, self._spare())
-                if slot is not None:
-                    return slot
+        if length <= LONGEST_SLOT and self.runs.buffers[whole // GRANULE] >= OPENS_FROM:
+            # A slot for up to 8 bytes has 8; a buffer of its own would have 16.
+            slot = self.runs.open((length + (GRANULE - 1)) // GRANULE, self._spare())
+            if slot is not None:
+                return slot
         return self._allocate_new(whole, self._natural(whole))
 
     @rare
