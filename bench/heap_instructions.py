@@ -3,8 +3,8 @@
     python bench/heap_instructions.py [--gaps 10 1000 100000] [--profile tuned spec]
 
 The heap lies in an arena, so no pages come and go.  It is first cut into so many gaps: twice as
-many buffers of mixed sizes are taken, and every other one is given back.  Then the instructions of
-each call are counted, exactly:
+many buffers are taken, and every other one is given back.  Then the instructions of each call are
+counted, exactly:
 
 * **mixed**: buffers of mixed sizes are taken and given back at once, and some that are live are
   given back at random, and others taken.
@@ -42,7 +42,8 @@ class Measured:
         self.machine = machine
         self.chance = random.Random(gaps)
         machine.call("init_arena_heap", ARENA, ARENA_LENGTH)
-        buffers = [self.take(self.chance.randrange(100, 900)) for _ in range(2 * gaps)]
+        # Too long for slots, so that each leaves a gap.
+        buffers = [self.take(self.chance.randrange(1024, 1900)) for _ in range(2 * gaps)]
         for buffer in buffers[::2]:
             self.free(buffer)
         self.live = buffers[1::2]
