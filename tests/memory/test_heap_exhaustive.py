@@ -20,7 +20,6 @@ from lone_heap import PROFILES, CompiledHeap, Heap, alignment, eager
 
 FOUND = Path(__file__).with_name("heap_sequences.json")
 CALLS = 7
-SLOW_CALLS = 8
 CALLS_BOTH_WAYS = 4
 
 
