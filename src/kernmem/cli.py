@@ -61,7 +61,13 @@ def main() -> None:
 )
 @heap_options
 def boot_command(
-    hardware: str, machine: str, timeout: float, profile: str, placement: str, no_void: bool
+    hardware: str,
+    machine: str,
+    timeout: float,
+    profile: str,
+    placement: str,
+    no_void: bool,
+    checks: str,
 ) -> None:
     """Build the self-test kernel for HARDWARE (default rpi3) and boot it.
 
@@ -77,7 +83,7 @@ def boot_command(
     from kernmem.selftest import run_image, run_model
 
     with exit_codes():
-        heap = heap_profile(profile, placement, no_void)
+        heap = heap_profile(profile, placement, no_void, checks)
         start = time.perf_counter()
         if machine == "model":
             status = run_model(HARDWARE[hardware], heap, _write)
@@ -118,6 +124,7 @@ def build_command(
     profile: str,
     placement: str,
     no_void: bool,
+    checks: str,
     amalgamate: bool,
     checked: bool,
     lines: bool,
@@ -140,7 +147,7 @@ def build_command(
     from kernmem.delivery import deliver
 
     with exit_codes():
-        heap = heap_profile(profile, placement, no_void)
+        heap = heap_profile(profile, placement, no_void, checks)
         start = time.perf_counter()
         with console(stderr=True).status(f"building for {hardware} ..."):
             delivery = deliver(

@@ -45,6 +45,7 @@ def replay_command(
     profile: str,
     placement: str,
     no_void: bool,
+    checks: str,
     addresses: bool,
     check: bool,
     limit: int | None,
@@ -70,7 +71,14 @@ def replay_command(
     with exit_codes():
         choose(hardware, machine)
         events = open_trace(trace)
-        booted = boot(hardware, machine, profile=profile, placement=placement, no_void=no_void)
+        booted = boot(
+            hardware,
+            machine,
+            profile=profile,
+            placement=placement,
+            no_void=no_void,
+            checks=checks,
+        )
         total = len(events) if limit is None else min(limit, len(events))
         title = f"{events.name} on the {machine} machine"
         with booted, progress_bar(title, total) as progress:

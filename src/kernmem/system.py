@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kernmem.language import KernmemError
-from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
+from kernmem.memory.profile import Checks, Placement, Profile, aligned, spec, tuned
 
 if TYPE_CHECKING:
     from kernmem.hardware import HardwareDescription
@@ -20,6 +21,7 @@ DEFAULT_HARDWARE = {"model": "rpi3", "host": "lab", "unicorn": "rpi3"}
 MACHINES = tuple(DEFAULT_HARDWARE)
 PROFILES = ("spec", "aligned", "tuned")
 PLACEMENTS = tuple(placement.value for placement in Placement)
+CHECKS = tuple(checks.value for checks in Checks)
 
 
 class NoSuchChoice(KernmemError, ValueError):
@@ -33,6 +35,7 @@ def boot(
     profile: str = "tuned",
     placement: str = "best",
     no_void: bool = True,
+    checks: str = "basic",
 ) -> Machine:
     """Boot the memory manager: MMU on, in the kernel's space, an empty heap ready.
 
@@ -46,8 +49,11 @@ def boot(
         placement: which gap a buffer is placed in: ``"best"``, or, with headers, ``"first"`` or
             ``"largest"``.
         no_void: whether the ``spec`` profile keeps every free space long enough for a gap.
+        checks: what the heap does against mistakes of its callers: ``"none"``, ``"basic"``, or
+            ``"full"``, with guards around every buffer.
     """
-    description, choice = choose(hardware, machine), heap_profile(profile, placement, no_void)
+    description = choose(hardware, machine)
+    choice = heap_profile(profile, placement, no_void, checks)
 
     def manager(image: Image, parts: Hardware) -> Component:
         from kernmem.memory.manager import MemoryManager
@@ -73,11 +79,18 @@ def choose(hardware: str | None, machine: str) -> HardwareDescription:
     return description
 
 
-def heap_profile(profile: str, placement: str = "best", no_void: bool = True) -> Profile:
+def heap_profile(
+    profile: str, placement: str = "best", no_void: bool = True, checks: str = "basic"
+) -> Profile:
     """The profile of the heap, by its name and parameters."""
     _one_of("profile", profile, PROFILES)
     _one_of("placement", placement, PLACEMENTS)
-    where = Placement(placement)
+    _one_of("checks", checks, CHECKS)
+    return replace(_layout(profile, Placement(placement), no_void), checks=Checks(checks))
+
+
+def _layout(profile: str, where: Placement, no_void: bool) -> Profile:
+    """The layout of that name; NoSuchChoice if its parameters do not go with it."""
     if profile == "spec":
         return spec(where, no_void=no_void)
     if not no_void:
@@ -86,7 +99,7 @@ def heap_profile(profile: str, placement: str = "best", no_void: bool = True) ->
         return aligned(where)
     if where is not Placement.BEST:
         raise NoSuchChoice(
-            f"placement must be 'best' with the tuned profile, not {placement!r}: "
+            f"placement must be 'best' with the tuned profile, not {where.value!r}: "
             "choose the spec or the aligned profile for it"
         )
     return tuned()

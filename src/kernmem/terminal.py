@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
-from kernmem.system import PLACEMENTS, PROFILES
+from kernmem.system import CHECKS, PLACEMENTS, PROFILES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +60,13 @@ def exit_codes() -> Iterator[None]:
 def heap_options(command: F) -> F:
     """The options that choose the heap's profile."""
     for option in (
+        click.option(
+            "--checks",
+            type=click.Choice(CHECKS),
+            default="basic",
+            show_default=True,
+            help="What finds mistakes of callers: nothing, kfree, or guards too.",
+        ),
         click.option(
             "--no-void/--void",
             default=True,

@@ -24,7 +24,7 @@ from kernmem.memory.granule_frees import BadFrees
 from kernmem.memory.granule_space import LARGE, GranuleSpace
 from kernmem.memory.granules import GRANULE, IN_RUN, LONGEST
 from kernmem.memory.heap_info import KernelHeapInfo, Segment
-from kernmem.memory.profile import Profile
+from kernmem.memory.profile import Checks, Profile
 from kernmem.memory.slot_runs import LONGEST_SLOT, OPENS_FROM, SlotRuns
 
 SHORTEST = 2 * GRANULE
@@ -48,7 +48,8 @@ class GranuleBuffers(Component):
         self.info = info
         self.space = GranuleSpace(image, segment, info)
         self.map = self.space.map
-        self.runs = SlotRuns(image, self.space)
+        self.checked = profile.checks is not Checks.NONE
+        self.runs = SlotRuns(image, self.space, checked=self.checked)
         self.cache = BufferCache(image, info)
         self.bad_frees = BadFrees(image, self.space, self.runs, self.cache)
         self.longest_request = min(segment.segment_limit - segment.segment_start, LONGEST)
@@ -205,8 +206,11 @@ class GranuleBuffers(Component):
     def release(self, address: VirtualAddress) -> None:
         """Free the buffer at ``address``; nothing for 0, a panic if it is none."""
         info = self.info
-        if address < info.heap_start or address >= info.heap_end or address % GRANULE != 0:
-            self.refuse(address)
+        if self.checked:
+            if address < info.heap_start or address >= info.heap_end or address % GRANULE != 0:
+                self.refuse(address)
+                return
+        elif address == VirtualAddress(0):
             return
         if info.live_bytes > info.peak_live_bytes:
             info.peak_live_bytes = info.live_bytes
@@ -219,12 +223,13 @@ class GranuleBuffers(Component):
     @rare
     def _release_buffer(self, address: VirtualAddress) -> None:
         """Keep the buffer, or make a gap of it."""
-        if address >= self.space.space.top or not self.space.begins_buffer(address):
-            self.refuse(address)
-            return
+        if self.checked:
+            if address >= self.space.space.top or not self.space.begins_buffer(address):
+                self.refuse(address)
+                return
         end = self.map.end_of_buffer(address)
         whole = end - address
-        if self.cache.holds(address, whole):
+        if self.checked and self.cache.holds(address, whole):
             self.refuse(address)
             return
         self.info.live_buffers -= 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+QUARANTINE = 64
+
 
 class Placement(Enum):
     """Which of the gaps that are long enough a buffer is placed in."""
@@ -14,9 +16,17 @@ class Placement(Enum):
     LARGEST = "largest"  # the longest
 
 
+class Checks(Enum):
+    """What the heap does against callers that make mistakes."""
+
+    NONE = "none"  # nothing: callers are believed
+    BASIC = "basic"  # kfree panics for all that is not the start of a live buffer
+    FULL = "full"  # and guards find what was written where it must not be
+
+
 @dataclass(frozen=True)
 class Profile:
-    """How the heap lays out its buffers.
+    """How the heap lays out its buffers, and what it checks.
 
     Attributes:
         name: how users choose it.
@@ -29,6 +39,8 @@ class Profile:
         voids: whether a freed space may be too short for a gap's record, and be lost as a void.
         packed: whether the gap's record is packed, as the specification's 60 bytes are; else its
             fields are aligned, which every processor reads faster, and some read at all.
+        checks: what is done against mistakes of callers; it changes no promise to them.
+        quarantine: how many freed buffers wait before their memory is used again, with FULL.
     """
 
     name: str
@@ -38,6 +50,8 @@ class Profile:
     alignment: int
     voids: bool
     packed: bool
+    checks: Checks = Checks.BASIC
+    quarantine: int = QUARANTINE
 
     @property
     def shadow(self) -> int:

@@ -59,8 +59,9 @@ class Run(Struct):
 class SlotRuns(Component):
     """The runs of every length up to LONGEST_SLOT.  Lengths here are counted in granules."""
 
-    def __init__(self, image: Image, space: GranuleSpace) -> None:
+    def __init__(self, image: Image, space: GranuleSpace, *, checked: bool) -> None:
         super().__init__(image)
+        self.checked = checked
         self.space = space
         self.info = space.info
         self.map = space.map
@@ -106,16 +107,19 @@ class SlotRuns(Component):
 
     @kernel
     def give_back(self, address: VirtualAddress, code: u8) -> bool:
-        """Free the slot at ``address``, whose chunk says ``code``; False if none is in use."""
+        """Free the slot at ``address``, whose chunk says ``code``; False if none is in use.
+
+        If ``checked`` is False, one is.
+        """
         run = self.at(Run, self.map.run_start(address, code))
         granules = u32(run.granules)
         offset = self._offset(run, address)
         slot = self._slot(run, offset)
-        if slot * granules != offset:
+        if self.checked and slot * granules != offset:
             return False
         bit = u64(1) << u64(slot)
         free = run.free
-        if free & bit != 0:
+        if self.checked and free & bit != 0:
             return False
         self.info.live_buffers -= 1
         self.info.live_bytes -= usize(granules) * GRANULE

@@ -19,7 +19,7 @@ from kernmem.memory.gap import SUPERBUFFER_MAGIC, Gap, Superbuffer, Void
 from kernmem.memory.gap_orders import gap_length
 from kernmem.memory.gap_tree import RIGHT
 from kernmem.memory.heap_info import KernelHeapInfo, Segment
-from kernmem.memory.profile import Profile
+from kernmem.memory.profile import Checks, Profile
 from kernmem.memory.superbuffer_space import SuperbufferSpace
 
 
@@ -44,6 +44,7 @@ class Superbuffers(Component):
         self.grain = self.space.grain
         self.header_size = self.sizeof(Superbuffer)
         self.alignment = profile.alignment
+        self.checked = profile.checks is not Checks.NONE
         self.lead = -self.header_size % profile.alignment  # before the first superbuffer
         # A freed superbuffer must have room for a gap's record, unless voids are allowed.
         least = self.header_size + 1 if self.voids else self.gap_size
@@ -237,8 +238,11 @@ class Superbuffers(Component):
     @kernel
     def release(self, address: VirtualAddress) -> None:
         """Free the buffer at ``address``; nothing for 0, a panic if it is none."""
-        if not self.holds(address):
-            self.refuse(address)
+        if self.checked:
+            if not self.holds(address):
+                self.refuse(address)
+                return
+        elif address == VirtualAddress(0):
             return
         start = address - self.header_size
         header = self.at(Superbuffer, start)
