@@ -59,9 +59,9 @@ def read_heap(machine: Machine) -> Heap:
 def _reader(machine: Machine) -> HeapReader:
     """The reader of the layout that the heap has."""
     heap = next(each for each in components(machine.kernel) if isinstance(each, KernelHeap))
-    if isinstance(heap.buffers, GranuleBuffers):
-        return GranuleReader(machine, heap.buffers)
-    return SuperbufferReader(machine, heap.buffers)
+    if isinstance(heap.layout, GranuleBuffers):
+        return GranuleReader(machine, heap.layout)
+    return SuperbufferReader(machine, heap.layout)
 
 
 def heap_map(machine: Machine, width: int = 64, rows: int = 16) -> str:

@@ -90,7 +90,7 @@ class GranuleBuffers(Component):
             return None
         if alignment <= SHORTEST:
             return self.allocate(self._multiple(length, alignment))
-        if alignment <= self._natural(self._multiple(length, usize(GRANULE))):
+        if alignment <= self.natural_alignment(length):
             return self.allocate(length)
         return self._allocate_new(self._whole(length), alignment)
 
@@ -150,6 +150,11 @@ class GranuleBuffers(Component):
     def _multiple(self, length: usize, unit: usize) -> usize:
         """``length`` up to a whole number of units, whose length is a power of two."""
         return (length + (unit - 1)) & ~(unit - 1)
+
+    @kernel
+    def natural_alignment(self, length: usize) -> usize:
+        """What buffers of ``length`` bytes are aligned to."""
+        return self._natural(self._multiple(length, usize(GRANULE)))
 
     @kernel
     def _natural(self, whole: usize) -> usize:
@@ -223,10 +228,9 @@ class GranuleBuffers(Component):
     @rare
     def _release_buffer(self, address: VirtualAddress) -> None:
         """Keep the buffer, or make a gap of it."""
-        if self.checked:
-            if address >= self.space.space.top or not self.space.begins_buffer(address):
-                self.refuse(address)
-                return
+        if self.checked and not self._begins_buffer(address):
+            self.refuse(address)
+            return
         end = self.map.end_of_buffer(address)
         whole = end - address
         if self.checked and self.cache.holds(address, whole):
@@ -309,13 +313,18 @@ class GranuleBuffers(Component):
     def holds(self, address: VirtualAddress) -> bool:
         """Whether ``address`` is the start of a live buffer."""
         info = self.info
-        if address < info.heap_start or address >= self.space.space.top or address % GRANULE != 0:
+        if address < info.heap_start or address >= info.heap_end or address % GRANULE != 0:
             return False
         if self.map.chunk(address) >= IN_RUN:
             return self.runs.holds(address)
-        if not self.space.begins_buffer(address):
+        if not self._begins_buffer(address):
             return False
         return not self.cache.holds(address, self.map.end_of_buffer(address) - address)
+
+    @kernel
+    def _begins_buffer(self, address: VirtualAddress) -> bool:
+        """Whether a buffer, live or kept, begins at ``address``, a granule that is not a run's."""
+        return address < self.space.space.top and self.space.begins_buffer(address)
 
     @kernel
     def length(self, address: VirtualAddress) -> usize:

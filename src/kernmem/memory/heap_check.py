@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernmem.language import Component, Image, api
 from kernmem.memory.granule_buffers import GranuleBuffers
 from kernmem.memory.granule_check import GranuleCheck
+from kernmem.memory.guard_check import GuardCheck
 from kernmem.memory.kernel_heap import KernelHeap
 from kernmem.memory.superbuffer_check import SuperbufferCheck
 
@@ -16,17 +17,22 @@ class HeapCheck(Component):
 
     def __init__(self, image: Image, heap: KernelHeap) -> None:
         super().__init__(image)
-        buffers = heap.buffers
+        layout = heap.layout
         self.layout: GranuleCheck | SuperbufferCheck
-        if isinstance(buffers, GranuleBuffers):
-            self.layout = GranuleCheck(image, buffers)
+        if isinstance(layout, GranuleBuffers):
+            self.layout = GranuleCheck(image, layout)
         else:
-            self.layout = SuperbufferCheck(image, buffers)
+            self.layout = SuperbufferCheck(image, layout)
+        self.guards = None if heap.guards is None else GuardCheck(image, heap.guards)
 
     @api
     def validate_kernel_heap(self) -> bool:
         """Whether the heap is sound: every invariant that it has, in O(n log n).
 
-        What is wrong is printed, with its address.
+        What is wrong is printed, with its address.  With guards, so is what was overwritten.
         """
-        return self.layout.is_sound()
+        if not self.layout.is_sound():
+            return False
+        if self.guards is not None:
+            return self.guards.is_sound()
+        return True

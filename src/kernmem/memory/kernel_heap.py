@@ -2,7 +2,7 @@
 
 The calls that other modules make.  How buffers lie in the kernel segment is the profile's choice:
 behind headers, as the specification says (:mod:`superbuffers`), or without any
-(:mod:`granule_buffers`).
+(:mod:`granule_buffers`); and so is whether guards lie around them (:mod:`guarded_buffers`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from kernmem.language import (
 )
 from kernmem.memory.gap import Buffer
 from kernmem.memory.granule_buffers import GranuleBuffers
+from kernmem.memory.guarded_buffers import GuardedBuffers
 from kernmem.memory.heap_info import KernelHeapInfo, KernelHeapStatistics, Segment
-from kernmem.memory.profile import Profile
+from kernmem.memory.profile import Checks, Profile
 from kernmem.memory.superbuffers import Superbuffers
 
 PAGE = 4096
@@ -42,7 +43,11 @@ class KernelHeap(Component):
         self.segment = segment
         self.info = self.static(KernelHeapInfo, "kernel_heap_info")
         layout = GranuleBuffers if profile.headerless else Superbuffers
-        self.buffers = layout(image, segment, self.info, profile)
+        self.layout = layout(image, segment, self.info, profile)
+        self.guards: GuardedBuffers | None = None
+        if profile.checks is Checks.FULL:
+            self.guards = GuardedBuffers(image, self.layout, self.info, profile)
+        self.buffers = self.guards or self.layout
         self.longest = (1 << 8 * self.target.pointer_bytes) - 1
 
     @api
@@ -138,6 +143,15 @@ class KernelHeap(Component):
         return self.at(Buffer, new)
 
     @api
+    def kernel_heap_site(self, site: usize) -> None:
+        """Say where the calls that follow come from, in any number: a line, a return address.
+
+        Guards remember it for what they panic with; without them this does nothing.
+        """
+        if self.guards is not None:
+            self.guards.state.site = site
+
+    @api
     def kmalloc_usable_size(self, buffer: Buffer | None) -> usize:
         """The bytes of a buffer that may be used, at least what was asked for; 0 for None.
 
@@ -175,6 +189,9 @@ class KernelHeap(Component):
         gaps = info.gap_bytes
         largest = self.buffers.largest_gap()
         statistics.live_buffers = info.live_buffers
+        if self.guards is not None:
+            statistics.live_buffers -= self.guards.quarantine.count
+            live -= self.guards.state.quarantined_bytes
         statistics.live_bytes = live
         statistics.peak_live_bytes = live if live > info.peak_live_bytes else info.peak_live_bytes
         idle = info.heap_end - info.heap_start - live - gaps - info.void_bytes

@@ -114,6 +114,11 @@ class Superbuffers(Component):
         return buffer
 
     @kernel
+    def natural_alignment(self, length: usize) -> usize:
+        """What buffers of ``length`` bytes are aligned to: all alike."""
+        return usize(self.alignment)
+
+    @kernel
     def _can_align(self, length: usize, alignment: usize) -> bool:
         """Whether a superbuffer can begin where its buffer has ``alignment``, and has room."""
         grain_alignment = usize(self.grain_alignment)
