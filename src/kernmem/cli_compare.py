@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
+from kernmem.memory.profile import Checks, Placement, Profile, aligned, spec, tuned
 from kernmem.terminal import KERNEL_FAILED, console, exit_codes, progress_bar
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--allocators",
     metavar="NAMES",
-    help="Which, with commas in between.  [default: all that there are]",
+    help="Which, with commas in between; tuned-unchecked and tuned-guarded are the profile "
+    "tuned with other checks, and so on.  [default: all with basic checks]",
 )
 @click.option(
     "--plugin",
@@ -142,7 +144,8 @@ def _choose(names: str | None, plugins: Iterable[str]) -> list[Allocator]:
 
     ours = _our_heaps()
     others = {each.name: each for each in installed()}
-    wanted = [*ours, *others] if names is None else [name for name in names.split(",") if name]
+    usual = [name for name, profile in ours.items() if profile.checks is Checks.BASIC]
+    wanted = [*usual, *others] if names is None else [name for name in names.split(",") if name]
     for name in wanted:
         if name not in ours and name not in others:
             known = ", ".join([*ours, *others])
@@ -162,7 +165,9 @@ def _our_heaps() -> dict[str, Profile]:
     from kernmem.workload.allocators import kernel_name
 
     with_headers = [make(placement) for make in (spec, aligned) for placement in Placement]
-    return {kernel_name(profile): profile for profile in [*with_headers, tuned()]}
+    layouts = [*with_headers, tuned()]
+    profiles = [replace(layout, checks=checks) for checks in Checks for layout in layouts]
+    return {kernel_name(profile): profile for profile in profiles}
 
 
 def _print_measurements(found: list[Measurement]) -> None:

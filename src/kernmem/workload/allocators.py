@@ -15,7 +15,7 @@ from kernmem.compiler import compile_component, emit_c
 from kernmem.kernels.arena_heap import ArenaHeap
 from kernmem.language import Image, KernmemError, Target, set_pointer_bytes
 from kernmem.machine.native import shared_object
-from kernmem.memory.profile import Profile
+from kernmem.memory.profile import Checks, Profile
 
 HERE = Path(__file__).parent
 STATICS = 0x20_0000_0000  # where the image has its statics; C puts them elsewhere
@@ -36,6 +36,9 @@ HEAP = ("-mgeneral-regs-only", "-fvisibility=hidden")
 With them, two counters that lie side by side are packed into one, which takes longer than adding
 to each.
 """
+
+
+CHECKS = {Checks.NONE: "-unchecked", Checks.BASIC: "", Checks.FULL: "-guarded"}
 
 
 class NoSuchAllocator(KernmemError, ValueError):
@@ -65,11 +68,10 @@ class Allocator:
 
 
 def kernel_name(profile: Profile) -> str:
-    """What kernmem's heap is called: after its profile, and the placement if that is a choice."""
-    if profile.headerless:
-        return profile.name
+    """What kernmem's heap is called: after its profile, and what is a choice and not the usual."""
+    placement = "" if profile.headerless else f"-{profile.placement.value}"
     void = "-void" if profile.voids else ""
-    return f"{profile.name}-{profile.placement.value}{void}"
+    return f"{profile.name}{placement}{void}{CHECKS[profile.checks]}"
 
 
 def kernel_allocator(profile: Profile) -> Allocator:
