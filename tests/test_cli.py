@@ -64,6 +64,7 @@ def test_version() -> None:
         (["boot", "rpi9"], "'rpi9' is not one of 'rpi3', "),
         (["boot", "--machine", "toaster"], "is not one of 'unicorn', 'qemu', 'model'"),
         (["boot", "--void"], "no_void must be True with the tuned profile: only spec has voids"),
+        (["boot", "--checks", "some"], "'some' is not one of 'none', 'basic', 'full'"),
         (["boot", "--timeout", "0"], "0.0 is not in the range x>0"),
         (["build", "rpi3"], "Missing option '-o'"),
         (["replay", "none.npz"], "none.npz: there is no such file"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 import kernmem
-from kernmem.memory.profile import Placement, aligned
+from kernmem.memory.profile import Checks, Placement, aligned, spec
 from kernmem.system import NoSuchChoice, choose, heap_profile
 
 
@@ -54,6 +55,7 @@ def test_each_machine_has_a_default_hardware() -> None:
     [
         ({"machine": "pdp11"}, "machine must be one of model, host, unicorn, not 'pdp11'"),
         ({"profile": "fast"}, "profile must be one of spec, aligned, tuned, not 'fast'"),
+        ({"checks": "all"}, "checks must be one of none, basic, full, not 'all'"),
         ({"placement": "worst"}, "placement must be one of best, first, largest, not 'worst'"),
         (
             {"no_void": False},
@@ -87,6 +89,8 @@ def test_profiles_by_name() -> None:
     assert heap_profile("aligned", "first") == aligned(Placement.FIRST)
     assert heap_profile("spec", "largest").placement is Placement.LARGEST
     assert heap_profile("spec", no_void=False).voids
+    assert heap_profile("tuned").checks is Checks.BASIC
+    assert heap_profile("spec", checks="full") == replace(spec(), checks=Checks.FULL)
 
 
 def test_the_import_waits_for_no_compiler_and_no_emulator() -> None:

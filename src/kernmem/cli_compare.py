@@ -166,7 +166,8 @@ def _our_heaps() -> dict[str, Profile]:
 
     with_headers = [make(placement) for make in (spec, aligned) for placement in Placement]
     layouts = [*with_headers, tuned()]
-    profiles = [replace(layout, checks=checks) for checks in Checks for layout in layouts]
+    levels = (Checks.BASIC, Checks.NONE, Checks.FULL)
+    profiles = [replace(layout, checks=checks) for checks in levels for layout in layouts]
     return {kernel_name(profile): profile for profile in profiles}
 
 

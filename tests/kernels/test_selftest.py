@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from kernmem.hardware.simulation import MachineExit
 from kernmem.kernels.selftest import SelfTest
 from kernmem.language import KernelPanic, KernmemError, ModelViolation, PageFault
 from kernmem.machine.model import Model
-from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
+from kernmem.memory.profile import Checks, Placement, Profile, aligned, spec, tuned
 
 LOG = """\
 kernmem self-test
@@ -53,8 +54,15 @@ def test_it_prints_the_log_and_exits_with_0(hardware: str) -> None:
 
 @pytest.mark.parametrize(
     "profile",
-    [spec(no_void=False), spec(Placement.FIRST), aligned(Placement.LARGEST), tuned()],
-    ids=["void", "first", "aligned-largest", "tuned"],
+    [
+        spec(no_void=False),
+        spec(Placement.FIRST),
+        aligned(Placement.LARGEST),
+        tuned(),
+        replace(tuned(), checks=Checks.NONE),
+        replace(tuned(), checks=Checks.FULL),
+    ],
+    ids=["void", "first", "aligned-largest", "tuned", "unchecked", "guarded"],
 )
 def test_it_passes_in_every_profile(profile: Profile) -> None:
     machine = selftest(profile)

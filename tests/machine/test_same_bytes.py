@@ -208,6 +208,9 @@ def test_long_run_leaves_the_same_bytes(other: str) -> None:
     [
         {"profile": "spec", "no_void": False},
         {"profile": "tuned"},
+        {"profile": "tuned", "checks": "none"},
+        {"profile": "tuned", "checks": "full"},
+        {"profile": "spec", "no_void": False, "checks": "full"},
         {"profile": "aligned", "placement": "first"},
         {"profile": "spec", "placement": "largest"},
     ],

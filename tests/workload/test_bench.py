@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kernmem.memory.profile import Placement, aligned, spec, tuned
+from kernmem.memory.profile import Checks, Placement, aligned, spec, tuned
 from kernmem.workload.allocators import (
     Allocator,
     NoSuchAllocator,
@@ -26,11 +27,14 @@ from .traces import ARM64
 
 KERNEL = {
     "tuned": tuned(),
+    "tuned-unchecked": replace(tuned(), checks=Checks.NONE),
+    "tuned-guarded": replace(tuned(), checks=Checks.FULL),
     "aligned-best": aligned(),
     "aligned-first": aligned(Placement.FIRST),
     "aligned-largest": aligned(Placement.LARGEST),
     "spec-best": spec(),
     "spec-best-void": spec(no_void=False),
+    "spec-best-guarded": replace(spec(), checks=Checks.FULL),
 }
 MallocNames = tuple(each.name for each in installed())
 
