@@ -222,6 +222,8 @@ class GranuleBuffers(Component):
         code = self.map.chunk(address)
         if code < IN_RUN:
             self._release_buffer(address)
+        elif not self.checked:
+            self.runs.give_back(address, code)
         elif not self.runs.give_back(address, code):
             self.refuse(address)
 
