@@ -81,7 +81,8 @@ class KernelHeap(Component):
     def kfree(self, buffer: Buffer | None) -> None:
         """Give back a buffer of kmalloc; does nothing for None.
 
-        Panics, saying what the address is, if it is not the start of a live buffer.
+        Panics, saying what the address is, if it is not the start of a live buffer, or with
+        guards if a byte was overwritten; a kernel built without checks believes its callers.
         """
         self.buffers.release(VirtualAddress(0) if buffer is None else address_of(buffer))
 
