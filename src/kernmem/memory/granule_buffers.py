@@ -21,7 +21,7 @@ from kernmem.language import (
 )
 from kernmem.memory.buffer_cache import LONGEST_KEPT, BufferCache
 from kernmem.memory.granule_frees import BadFrees
-from kernmem.memory.granule_space import LARGE, GranuleSpace
+from kernmem.memory.granule_space import GranuleSpace
 from kernmem.memory.granules import GRANULE, IN_RUN, LONGEST
 from kernmem.memory.heap_info import KernelHeapInfo, Segment
 from kernmem.memory.profile import Checks, Profile
@@ -35,7 +35,8 @@ IDLE_SHARE = 6
 IDLE_SHARE_OF_GAPS = 4
 KEPT_SHARE = 6
 AGE = 8
-GIVEN_BACK = 4  # kept buffers that one call makes gaps of
+GIVEN_BACK = 4  # kept buffers that become gaps in a round; before a call takes from the top it has
+BYTES_A_ROUND = 16 * 1024  # one round, and another for each so many bytes that it wants
 
 
 class GranuleBuffers(Component):
@@ -122,19 +123,19 @@ class GranuleBuffers(Component):
         if stale is not None:
             self._give_back(stale, self.map.end_of_buffer(stale))
         start = self.space.take(whole, alignment, usize(0))
-        if start is None and self._give_back_idle():
+        rounds = 1 + whole // BYTES_A_ROUND
+        while start is None and rounds != 0 and self._give_back_idle():
             start = self.space.take(whole, alignment, usize(0))
-            while start is None and whole >= LARGE and self._give_back_idle():
-                start = self.space.take(whole, alignment, usize(0))
+            rounds -= 1
         if start is None:
             start = self.space.take_from_top(whole, alignment, usize(0))
-            while start is None:
-                if not self._give_back_idle():
-                    self.info.failed_calls += 1
-                    return None
-                start = self.space.take(whole, alignment, usize(0))
-                if start is None:
-                    start = self.space.take_from_top(whole, alignment, usize(0))
+        while start is None:
+            if not self._give_back_idle():
+                self.info.failed_calls += 1
+                return None
+            start = self.space.take(whole, alignment, usize(0))
+            if start is None:
+                start = self.space.take_from_top(whole, alignment, usize(0))
         self._mark(start, start + whole)
         self.info.live_buffers += 1
         self.info.live_bytes += whole

@@ -70,7 +70,8 @@ class KernelHeap(Component):
     def kmalloc(self, length: usize) -> Buffer | None:
         """A buffer of ``length`` bytes, not zeroed.
 
-        None for length 0, and when the memory cannot be had: then only failed_calls changes.
+        None for length 0, and when the memory cannot be had: then no buffer changed, failed_calls
+        is one more, and what was kept for the next calls has become gaps.
         """
         address = self.buffers.allocate(length)
         if address is None:
