@@ -349,6 +349,10 @@ def test_a_list_of_runs_leads_to_none(used: Used) -> None:
     for number in (1, 2, beyond, 2**32 - 1):
         put(used.static("kernel_heap_runs"), 12, number)
         used.damaged(f"run: the list of 12 granules leads to {number}, where none begins")
+    number = 8 * ((used.top.end - used.start) // 512 + 2) + 1
+    used.machine.store(map_at(used.machine, used.start + 64 * (number - 1)), 0xE0, 1)
+    put(used.static("kernel_heap_runs"), 12, number)
+    used.damaged(f"run: the list of 12 granules leads to {number}, where none begins")
 
 
 def test_a_list_of_runs_leads_to_another(used: Used) -> None:
