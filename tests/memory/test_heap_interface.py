@@ -247,6 +247,17 @@ def test_what_is_no_buffer_is_refused(machine: Machine, call: str) -> None:
         assert state(machine) == before
 
 
+@pytest.mark.parametrize("call", ["krealloc", "kfree"])
+def test_contents_that_pass_for_a_gap_of_4_gigabytes(call: str) -> None:
+    """With 4-byte pointers, where a length of that many granules of 8 bytes has no bytes."""
+    machine = ready(tuned(), pointer_bytes=4)
+    buffer = int(machine.kmalloc(800))
+    machine.write_virtual(buffer, b"\xff" * 800)
+    for address in range(buffer + 8, buffer + 800, 8):
+        with pytest.raises(KernelPanic, match=f"^{call}: {address:#x}"):
+            machine.call(call, address, *[50] * (call == "krealloc"))
+
+
 def test_krealloc_keeps_the_contents(machine: Machine) -> None:
     """Up to the shorter of both lengths, wherever the buffer goes."""
     buffer, content = marked(machine, 90)

@@ -16,6 +16,7 @@ from kernmem.language import (
     u32,
     u64,
     usize,
+    wrap_multiply,
 )
 from kernmem.memory.gap import Gap
 from kernmem.memory.gap_orders import LengthTree
@@ -75,13 +76,15 @@ class Gaps(Component):
 
     @kernel
     def length(self, start: VirtualAddress) -> usize:
-        """The bytes of the gap at ``start``."""
-        return usize(self.at(ShortGap, start).length) * GRANULE
+        """The bytes of the gap at ``start``; anything if there is none."""
+        return wrap_multiply(usize(self.at(ShortGap, start).length), usize(GRANULE))
 
     @kernel
     def length_before(self, end: VirtualAddress) -> usize:
-        """The bytes of the gap that ends at ``end``."""
-        return usize(self.at(GapEnd, end - self.sizeof(GapEnd)).length) * GRANULE
+        """The bytes of the gap that ends at ``end``; anything if none does."""
+        return wrap_multiply(
+            usize(self.at(GapEnd, end - self.sizeof(GapEnd)).length), usize(GRANULE)
+        )
 
     @kernel
     def shortest_from(self, length: usize) -> VirtualAddress | None:
