@@ -185,6 +185,16 @@ def length_tree_not_rekeyed(kernel: Any) -> None:
     kernel.manager.kernel_heap.buffers.by_length.may_stay = lambda *_: True
 
 
+def mark_stays(kernel: Any) -> None:
+    """Without headers: the map keeps what was there before."""
+    kernel.manager.kernel_heap.buffers.map.unmark = nothing
+
+
+def mark_is_missing(kernel: Any) -> None:
+    """Without headers: the map does not learn where elements end."""
+    kernel.manager.kernel_heap.buffers.map.mark = nothing
+
+
 BROKEN: list[tuple[Callable[[Any], None], type[Exception], str]] = [
     (one_page_past_the_end, KernmemError, ""),
     (first_in_first_out, KernelPanic, "was freed last"),
@@ -200,6 +210,10 @@ BROKEN: list[tuple[Callable[[Any], None], type[Exception], str]] = [
     (no_merge, Exception, ""),
     (length_tree_not_rekeyed, KernelPanic, "the heap is damaged"),
 ]
+HEADERLESS_BROKEN: list[tuple[Callable[[Any], None], str]] = [
+    (mark_stays, "the heap is damaged"),
+    (mark_is_missing, "the heap is damaged"),
+]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +223,19 @@ def test_it_fails_on_a_broken_kernel(
     breaks: Callable[[Any], None], error: type[Exception], text: str
 ) -> None:
     """And never says PASS."""
-    machine = selftest()
+    fails(selftest(), breaks, error, text)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "text"), HEADERLESS_BROKEN, ids=[b.__name__ for b, _ in HEADERLESS_BROKEN]
+)
+def test_it_fails_on_a_broken_heap_without_headers(
+    breaks: Callable[[Any], None], text: str
+) -> None:
+    fails(selftest(tuned()), breaks, KernelPanic, text)
+
+
+def fails(machine: Model, breaks: Callable[[Any], None], error: type[Exception], text: str) -> None:
     breaks(machine.kernel)
     with pytest.raises(Exception, match=text or None) as failure:
         machine.kernel_main()
