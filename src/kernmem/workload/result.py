@@ -19,7 +19,8 @@ class ReplayResult:
         peak_pages: the most pages of physical memory that were taken, those of tables included.
         end_gaps: gaps that the heap has at the end.
         end_live_bytes: bytes asked for that are live at the end.
-        ns_per_call: the mean time of a call, on the host; None elsewhere.
+        ns_per_call: the mean time of a call, on the host, where taking a page or giving it back is
+            a system call; None elsewhere.
     """
 
     calls: int
