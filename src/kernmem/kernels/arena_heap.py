@@ -71,7 +71,7 @@ class ArenaHeap(Component):
     def init_arena_heap(self, arena: VirtualAddress, length: usize) -> None:
         """Begin anew with an empty heap over ``length`` bytes from ``arena`` on.
 
-        ``arena`` must be a multiple of 16.  An arena that is too short has no gap.
+        ``arena`` must be a multiple of 64.  An arena that is too short has no gap.
         """
         self.arena.divide(arena, length)
         self.heap.init_kernel_heap()

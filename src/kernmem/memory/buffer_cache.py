@@ -24,16 +24,18 @@ from kernmem.memory.heap_info import KernelHeapInfo
 
 ENTRIES = 64
 LONGEST_KEPT = 8192
+STALE_AFTER = 8
+"""Calls that take from gaps, after which, or after twice as many, a kept buffer is given back."""
 
 
 @struct("kernel_heap_kept_t")
 class Kept(Struct):
-    """Which entries hold a buffer, a bit an entry."""
+    """What the table holds; the words have a bit an entry."""
 
-    occupied: u64
-    fresh: u64
-    misses: usize
-    bytes: usize
+    occupied: u64  # entries with a buffer
+    fresh: u64  # of these, the ones put there since the misses were counted last
+    misses: usize  # calls that found no buffer here, up to STALE_AFTER
+    bytes: usize  # of all buffers in it
 
 
 class BufferCache(Component):
@@ -93,9 +95,10 @@ class BufferCache(Component):
         return self._remove(usize(lowest_bit(self.kept.occupied)))
 
     @kernel
-    def take_stale(self, age: usize) -> VirtualAddress | None:
+    def take_stale(self) -> VirtualAddress | None:
+        """A buffer that no call wanted for a while, to be given back; one more miss."""
         self.kept.misses += 1
-        if self.kept.misses >= age:
+        if self.kept.misses >= STALE_AFTER:
             self.kept.misses = usize(0)
             self.kept.fresh = u64(0)
         stale = self.kept.occupied & ~self.kept.fresh

@@ -34,7 +34,6 @@ ALIGNED = 4096
 IDLE_SHARE = 6
 IDLE_SHARE_OF_GAPS = 4
 KEPT_SHARE = 6
-AGE = 8
 GIVEN_BACK = 4  # kept buffers that become gaps in a round; before a call takes from the top it has
 BYTES_A_ROUND = 16 * 1024  # one round, and another for each so many bytes that it wants
 
@@ -119,7 +118,7 @@ class GranuleBuffers(Component):
     @rare
     def _allocate_new(self, whole: usize, alignment: usize) -> VirtualAddress | None:
         """A buffer from a gap; from the top if no kept buffer will make a gap for it."""
-        stale = self.cache.take_stale(usize(AGE))
+        stale = self.cache.take_stale()
         if stale is not None:
             self._give_back(stale, self.map.end_of_buffer(stale))
         start = self.space.take(whole, alignment, usize(0))

@@ -45,10 +45,11 @@ class GranuleSpace(Component):
     def begin(self) -> None:
         """Begin with all that the segment has as the top."""
         start = self.segment.info.segment_start
+        assert start % CHUNK == 0, f"a heap must start at a multiple of {CHUNK}, not {start}"
         self.info.heap_start = start
         self.info.heap_end = start
         self.space.top = start
-        self.space.behind_large = start
+        self.space.behind_large = VirtualAddress(0)
         self.map.begin(start, self.segment.info.shadow_start)
         self.gaps.begin(start)
         self._take_in_segment()

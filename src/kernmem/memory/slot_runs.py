@@ -40,6 +40,7 @@ LONGEST_RUN = 8128
 OPENS_FROM = 24  # buffers of a length, live or in runs, from which it gets a run,
 SHARE = 2  # of a fourth as many slots
 EMPTIES = 8
+"""Runs without a buffer that may stay, each in the place that its length has in a table."""
 RECIPROCAL_BITS = 20  # enough: offsets have 10 bits, lengths of slots 7
 
 
