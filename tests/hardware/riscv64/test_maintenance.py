@@ -6,6 +6,7 @@ import pytest
 
 from hardware.riscv64.bench import (
     FULL,
+    GIB,
     MIDDLE,
     OTHER_ROOT,
     PAGES,
@@ -20,6 +21,7 @@ from hardware.riscv64.bench import (
     V,
     entry,
 )
+from kernmem.hardware.riscv_virt import PROGRAM
 from kernmem.hardware.simulation import Access
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress
 
@@ -216,6 +218,15 @@ def test_the_program_stays_mapped() -> None:
         match=r"SELF_UNMAP: the running program, at 0x80200000, is not there .* not valid",
     ):
         bench.simulated.execute("csrw satp", 8 << 60 | SPARE >> 12)
+
+
+def test_the_running_program_is_not_unmapped() -> None:
+    """Not even for a moment; in a space that is not in use it may be."""
+    bench = Bench()
+    index = PROGRAM.start // GIB
+    with pytest.raises(ModelViolation, match=r"SELF_UNMAP: storing 0x0 over .* \(level 2, for"):
+        bench.store(ROOT, index, 0)
+    bench.store(OTHER_ROOT, index, 0)
 
 
 def test_reset_leaves_the_caches_unknown() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from kernmem.hardware.reuse import check_frames
-from kernmem.hardware.riscv64.simulated.stale import Kept, StoreOrder
+from kernmem.hardware.riscv64.simulated.stale import Kept, Stale, StoreOrder
 from kernmem.hardware.riscv64.simulated.tables import LiveTables
 from kernmem.hardware.riscv64.simulated.walk import (
     Fault,
     FaultKind,
     Leaf,
     Scheme,
+    V,
     leaf_place,
     refusal,
     walk,
@@ -206,11 +207,26 @@ class SimulatedRiscv64(SimulatedMmu):
             if table is not None:
                 watched = True
                 tables.store(table, physical, new)
+                if tables is self._tables:
+                    self._check_self(tables.stale.get(physical, ())[-1:])
         if watched:
             if self.log is not None:
                 self.log(f"store {int.from_bytes(new, 'little'):#x} at {physical:#x}, a live table")
             self._ram.forget()
         return not watched
+
+    def _check_self(self, changed: Sequence[Stale]) -> None:
+        """The code that runs, its stack and its variables must stay mapped."""
+        for each in changed:
+            end = each.start + each.length
+            if not each.new & V and each.start < self._program.end and self._program.start < end:
+                raise ModelViolation(
+                    "SELF_UNMAP",
+                    f"storing {each.new:#x} over {each.old:#x} in the entry at {each.place:#x} "
+                    f"(level {each.level}, for {each.start:#x} to {end:#x}) unmaps the running "
+                    f"program, {self._program.start:#x} to {self._program.end:#x}: change it from "
+                    "another address space",
+                )
 
     # Translation --------------------------------------------------------------------------
 
