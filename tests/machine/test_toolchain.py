@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kernmem.hardware.boot import FREESTANDING, aarch64_boot
+from kernmem.hardware.aarch64.boot import aarch64_boot
+from kernmem.hardware.boot import FREESTANDING
 from kernmem.machine import toolchain
 from kernmem.machine.image import C_FLAGS
 from kernmem.machine.toolchain import Compiler, ToolchainError

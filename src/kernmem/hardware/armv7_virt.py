@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from kernmem.hardware.armv7.boot import armv7_boot
 from kernmem.hardware.armv7.entry import ShortDescriptors
 from kernmem.hardware.armv7.instructions import Instructions
 from kernmem.hardware.armv7.mmu import Armv7Mmu
 from kernmem.hardware.armv7.probe import Armv7Probe
 from kernmem.hardware.armv7.simulated import SimulatedArmv7
-from kernmem.hardware.boot import armv7_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011
 from kernmem.hardware.devices.psci import SemihostingOrPsci

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from kernmem.hardware.boot import x86_64_boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.ns16550 import Ns16550
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
+from kernmem.hardware.x86_64.boot import x86_64_boot
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import Instructions
 from kernmem.hardware.x86_64.mmu import X86Mmu

@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.finisher import Finisher, SimulatedFinisher
 from kernmem.hardware.devices.ns16550 import Ns16550, SimulatedNs16550
 from kernmem.hardware.devices.registers import DeviceRegisters
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
+from kernmem.hardware.riscv64.boot import riscv64_boot
 from kernmem.hardware.riscv64.entry import PagedEntries
 from kernmem.hardware.riscv64.instructions import Instructions
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
@@ -103,20 +102,12 @@ def peripherals(bus: Bus, *, firmware: bool = True) -> tuple[Peripheral, ...]:
     return (SimulatedNs16550(UART, bus.write_console), SimulatedFinisher(FINISHER))
 
 
-BOOT = Boot(
-    sources=Path(__file__).parent / "riscv64",
-    flags=(
-        "-target",
-        "riscv64-freestanding-none",
-        "-mcpu=generic_rv64+m+a+c",  # what every one that runs Linux has; floating point is off
-        "-mcmodel=medany",  # the program lies above 2 GiB
-    ),
-    early_flags=(),
+QEMU = ("qemu-system-riscv64", "-M", "virt", "-m", "128")
+BOOT = riscv64_boot(
     image_name="kernel.img",
-    stack_length=0x1_0000,
     entry_level=1,  # supervisor mode
     arguments=(0, TREE),  # the number of the hart, the device tree
-    qemu=("qemu-system-riscv64", "-M", "virt", "-m", "128"),
+    qemu=QEMU,
 )
 
 MACHINE_MODE_BOOT = replace(
@@ -125,7 +116,7 @@ MACHINE_MODE_BOOT = replace(
     loads_elf=True,  # a plain image would go to the start of the RAM
     # Reset goes to the start of the RAM, where two instructions lead on: auipc t0, 0x200; jr t0.
     qemu=(
-        *("qemu-system-riscv64", "-M", "virt", "-m", "128", "-bios", "none"),
+        *(*QEMU, "-bios", "none"),
         *("-device", f"loader,addr={RAM.start:#x},data=0x0002806700200297,data-len=8"),
     ),
 )

@@ -11,6 +11,9 @@ from kernmem.hardware.simulation import MachineExit
 from kernmem.language import intrinsic, u32
 from kernmem.memory.architecture import Power
 
+QEMU_SEMIHOSTING = ("-semihosting-config", "enable=on,target=native")
+"""What QEMU needs on its command line."""
+
 AARCH64 = """uint64_t block[2] = {0x20026u, status};
 register uint64_t operation __asm__("x0") = 0x20;
 register uint64_t parameter __asm__("x1") = (uint64_t)(uintptr_t)block;
