@@ -1,7 +1,7 @@
 """The registers and invalidations of x86-64 (SDM 4.10).
 
 **"Off" is the boot code's table.**  A processor cannot run 64-bit code without paging (SDM 2.2.1,
-10.8.5), so ``boot.S`` enters long mode with a table of its own, in which the first 4 GiB are
+10.8.5), so ``boot.S`` enters long mode with a table of its own, in which the first 64 GiB are
 linear, and there the kernel runs until :meth:`X86Mmu.enable`.  To the memory manager that is an
 MMU that is off: every address is itself.  The number of levels is chosen there too: LA57 cannot be
 changed while paging is on (4.1.1).
