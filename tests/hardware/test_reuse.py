@@ -6,14 +6,13 @@ stored in a free page is its first use.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from hardware.bench import Broken
 from kernmem.hardware import find
-from kernmem.language import ModelViolation, PhysicalAddress, VirtualAddress, u32, usize
+from kernmem.language import PhysicalAddress, VirtualAddress, u32, usize
 from kernmem.machine.model import Model
 from kernmem.memory.architecture import Mapping
 from kernmem.memory.manager import MemoryManager
@@ -67,14 +66,6 @@ class Machine:
         return table
 
 
-@contextmanager
-def broken(rule: str) -> Iterator[None]:
-    """The block must raise this violation."""
-    with pytest.raises(ModelViolation) as caught:
-        yield
-    assert caught.value.rule == rule, str(caught.value)
-
-
 @pytest.fixture(params=BOARDS)
 def machine(request: pytest.FixtureRequest) -> Machine:
     return Machine(request.param)
@@ -92,7 +83,7 @@ def test_a_page_is_freed_that_was_not_retired(machine: Machine) -> None:
     machine.leave_out("retire_page")
     machine.model.call("pagetable_unmap", machine.table, machine.page_address(0))
     machine.free(machine.model.call("alloc_physical_page"))  # any other page may be used
-    with broken("FRAME_REUSED_LIVE"):
+    with Broken("FRAME_REUSED_LIVE"):
         machine.free(machine.pages[0])
 
 
@@ -101,14 +92,14 @@ def test_a_page_is_freed_that_was_not_retired_with_its_range(machine: Machine) -
     machine.leave_out("retire_range")
     length = 2 * machine.page_length
     machine.model.call("pagetable_unmap_range", machine.table, machine.address, length)
-    with broken("FRAME_REUSED_LIVE"):
+    with Broken("FRAME_REUSED_LIVE"):
         machine.free(machine.pages[0])
 
 
 def test_a_table_is_freed_that_was_not_retired_with_its_range(machine: Machine) -> None:
     """It has become empty, and the call gives it back."""
     machine.leave_out("retire_range")
-    with broken("TABLE_FREED_LIVE"):
+    with Broken("TABLE_FREED_LIVE"):
         machine.model.call(
             "pagetable_unmap_range", machine.table, machine.address, 3 * machine.page_length
         )
@@ -131,10 +122,10 @@ def test_a_page_may_be_written_to_whose_permissions_changed(machine: Machine) ->
 
 
 def test_the_root_in_use_is_freed(machine: Machine) -> None:
-    with broken("ROOT_FREED_LIVE"):
+    with Broken("ROOT_FREED_LIVE"):
         machine.free(machine.manager.virtual.info.current_pagetable)
 
 
 def test_a_table_in_use_is_freed(machine: Machine) -> None:
-    with broken("TABLE_FREED_LIVE"):
+    with Broken("TABLE_FREED_LIVE"):
         machine.free(machine.lowest_table())

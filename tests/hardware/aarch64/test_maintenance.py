@@ -17,8 +17,8 @@ from hardware.aarch64.bench import (
     SPARE,
     TABLE,
     Bench,
-    Broken,
 )
+from hardware.bench import Broken
 from kernmem.hardware.lab import LAB
 from kernmem.language import PageFault, VirtualAddress
 

@@ -13,8 +13,8 @@ from hardware.aarch64.bench import (
     ROOT,
     TABLE,
     Bench,
-    Broken,
 )
+from hardware.bench import Broken
 from kernmem.language import PhysicalAddress, VirtualAddress
 
 MARKER = 0x10_0800_0000  # what a free page begins with: the address of another

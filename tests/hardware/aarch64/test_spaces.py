@@ -15,8 +15,8 @@ from hardware.aarch64.bench import (
     ROOT,
     SPARE,
     Bench,
-    Broken,
 )
+from hardware.bench import Broken
 from kernmem.hardware.lab import LAB
 from kernmem.language import PageFault, PhysicalAddress
 

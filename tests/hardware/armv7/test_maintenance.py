@@ -20,8 +20,8 @@ from hardware.armv7.bench import (
     SPARE,
     TABLE,
     Bench,
-    Broken,
 )
+from hardware.bench import Broken
 from kernmem.hardware.armv7_virt import ARMV7_VIRT, build
 from kernmem.hardware.virt import PROGRAM
 from kernmem.language import Image, PageFault, PhysicalAddress, set_pointer_bytes

@@ -14,8 +14,8 @@ from hardware.armv7.bench import (
     SECTION,
     TABLE,
     Bench,
-    Broken,
 )
+from hardware.bench import Broken
 from kernmem.hardware.armv7.simulated.mmu import decode
 from kernmem.hardware.simulation import Access
 from kernmem.language import PageFault

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from hardware.bench import TableBench
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.riscv_virt import PROGRAM, RISCV_VIRT
-from kernmem.language import Component, Image, PhysicalAddress, VirtualAddress, usize
-from kernmem.machine.model import Model
-from kernmem.memory.architecture import Hardware
+from kernmem.language import PhysicalAddress
 
 V, R, W, X, U, G, A, D = (1 << bit for bit in range(8))
 FULL = V | R | W | X | A | D
@@ -27,51 +27,31 @@ GIB = 0x4000_0000
 PAGES = 0x20_0000_0000  # an address that nothing else uses
 
 
-class Kernel(Component):
-    """No kernel at all: the test calls the hardware's parts itself."""
-
-    def __init__(self, image: Image, hardware: Hardware) -> None:
-        super().__init__(image)
-        self.hardware = hardware
-
-
 def entry(physical: int, flags: int) -> int:
     """An entry by its address and flags."""
     return physical >> 12 << 10 | flags
 
 
-class Bench:
-    """The board with RAM linear in one block of each root, and a table for a few pages.
-
-    ``virtual(i)`` is the i-th of those pages, unmapped; ``frame(i)`` a page of memory, in which
-    the number ``i`` is stored.
-    """
+class Bench(TableBench):
+    """The board with RAM linear in one block of each root, and a table for a few pages."""
 
     def __init__(
         self,
-        mmu_class: type[Riscv64Mmu] = Riscv64Mmu,
+        mmu_class: type[Riscv64Mmu] | None = None,
         *,
         enable: bool = True,
         **simulated: Any,
     ) -> None:
-        def build(image: Image) -> Hardware:
-            built = RISCV_VIRT.build(image)
-            mmu = mmu_class.__new__(mmu_class)  # with the state that was reserved already
-            vars(mmu).update(vars(built.mmu))
-            return dataclasses.replace(built, mmu=mmu)
-
-        hardware = dataclasses.replace(
-            RISCV_VIRT,
-            build=build,
-            simulated_mmu=lambda ram, program: SimulatedRiscv64(ram, program, **simulated),
+        super().__init__(
+            replace(RISCV_VIRT, simulated_mmu=partial(SimulatedRiscv64, **simulated)),
+            mmu_class,
+            root=ROOT,
+            table=TABLE,
+            pages=PAGES,
+            frames=FRAMES,
+            page_length=PAGE,
+            normal=FULL,
         )
-        self.model = Model(hardware, Kernel)
-        assert isinstance(self.model.kernel, Kernel)
-        self.hardware = self.model.kernel.hardware
-        self.mmu = self.hardware.mmu
-        self.simulated = self.model.memory.mmu
-        for number in range(16):
-            self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
         for root in (ROOT, OTHER_ROOT):
             self.store(root, PROGRAM.start // GIB, entry(PROGRAM.start // GIB * GIB, FULL))
         self.store(ROOT, PAGES // GIB, entry(MIDDLE, V))
@@ -81,14 +61,6 @@ class Bench:
 
     # Numbers ------------------------------------------------------------------------------
 
-    def virtual(self, number: int) -> int:
-        """The address of a page."""
-        return PAGES + number * PAGE
-
-    def frame(self, number: int) -> int:
-        """The physical address of a page of memory."""
-        return FRAMES + number * PAGE
-
     @property
     def asid(self) -> int:
         """The ASID of the space in use."""
@@ -96,43 +68,14 @@ class Bench:
 
     # Actions ------------------------------------------------------------------------------
 
-    def store(self, table: int, index: int, value: int) -> None:
-        """Store an entry, and nothing more."""
-        self.hardware.format.write(PhysicalAddress(table), usize(index), usize(value))
-
-    def set(self, number: int, frame: int, flags: int = FULL) -> None:
-        """Store the entry of a page, and nothing more."""
-        self.store(TABLE, number, entry(self.frame(frame), flags))
-
-    def clear(self, number: int) -> None:
-        """Make the entry of a page invalid, and nothing more."""
-        self.store(TABLE, number, 0)
+    def page(self, number: int, bits: int | None = None) -> int:
+        """The entry that maps a frame."""
+        return entry(self.frame(number), FULL if bits is None else bits)
 
     def fence(self, address: int | None = None, asid: int | None = None) -> None:
         """SFENCE.VMA in one of its four forms."""
         rs1 = "zero" if address is None else f"{address:#x}"
         self.simulated.execute(f"sfence.vma {rs1}, {'zero' if asid is None else f'{asid:#x}'}")
-
-    @property
-    def root(self) -> PhysicalAddress:
-        """The root of all the pages."""
-        return PhysicalAddress(ROOT)
-
-    def publish(self) -> None:
-        """Let the walker see new entries, of tables too."""
-        self.mmu.publish_range(
-            self.root, VirtualAddress(PAGES), VirtualAddress(PAGES), is_global=False
-        )
-
-    def retire_range(self, address: int) -> None:
-        """Forget what was known of an address, tables too."""
-        self.mmu.retire_range(
-            self.root, VirtualAddress(address), VirtualAddress(address), is_global=False
-        )
-
-    def read(self, number: int) -> int:
-        """What the memory behind a page says: the number of its frame."""
-        return self.model.load(self.virtual(number))
 
     def write(self, number: int) -> None:
         """Store to a page, beside its number."""

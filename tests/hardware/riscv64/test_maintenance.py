@@ -29,7 +29,7 @@ from kernmem.language import ModelViolation, PageFault, PhysicalAddress
 def test_an_invalid_entry_may_be_cached() -> None:
     """So a new mapping needs a fence; the message says all there is to know."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     with pytest.raises(ModelViolation) as caught:
         bench.read(0)
     assert str(caught.value) == (
@@ -44,7 +44,7 @@ def test_an_invalid_entry_may_be_cached() -> None:
 def test_a_fence_for_one_address_is_about_its_leaf_alone() -> None:
     """Not about another page's, and not about entries that lead to tables."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     bench.fence(bench.virtual(1))
     with pytest.raises(ModelViolation, match="INVALID_CACHED"):
         bench.read(0)
@@ -73,9 +73,9 @@ def test_a_block_is_forgotten_whole_by_any_of_its_addresses() -> None:
 def test_a_fence_for_one_space_spares_global_entries(address: int | None) -> None:
     """Whether the leaf or an entry above it is global."""
     bench = Bench()
-    bench.set(0, 1, FULL | G)
+    bench.set(0, bench.page(1, FULL | G))
     bench.fence()
-    bench.set(0, 2)
+    bench.set(0, bench.page(2))
     bench.fence(address, bench.asid)
     with pytest.raises(ModelViolation, match="STALE_TRANSLATION"):
         bench.read(0)
@@ -83,7 +83,7 @@ def test_a_fence_for_one_space_spares_global_entries(address: int | None) -> Non
     assert bench.read(0) == 2
     bench.store(MIDDLE, 0, entry(TABLE, V | G))
     bench.fence()
-    bench.set(1, 3)
+    bench.set(1, bench.page(3))
     bench.fence(None, bench.asid)
     with pytest.raises(ModelViolation, match="INVALID_CACHED"):
         bench.read(1)
@@ -92,9 +92,9 @@ def test_a_fence_for_one_space_spares_global_entries(address: int | None) -> Non
 def test_permissions_that_are_loosened_need_a_fence_too() -> None:
     """Or the access may fault; reads do not notice."""
     bench = Bench()
-    bench.set(0, 1, V | R | A | D)
+    bench.set(0, bench.page(1, V | R | A | D))
     bench.fence()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     assert bench.read(0) == 1
     with pytest.raises(ModelViolation, match="STALE_TRANSLATION"):
         bench.write(0)
@@ -104,9 +104,9 @@ def test_permissions_that_are_loosened_need_a_fence_too() -> None:
 def test_accessed_and_dirty_are_cleared_with_a_fence(flag: int, noticed_by_reads: bool) -> None:
     """Without it a write may go through, and nobody learns that the page was used."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     bench.fence()
-    bench.set(0, 1, FULL & ~flag)
+    bench.set(0, bench.page(1, FULL & ~flag))
     with pytest.raises(ModelViolation, match="STALE_TRANSLATION"):
         bench.write(0)
     if not noticed_by_reads:
@@ -119,12 +119,12 @@ def test_accessed_and_dirty_are_cleared_with_a_fence(flag: int, noticed_by_reads
 def test_what_an_access_cannot_notice_is_no_error() -> None:
     """Software's bits, and bits of entries that are not valid."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     bench.fence()
-    bench.set(0, 1, FULL | 1 << 8)
+    bench.set(0, bench.page(1, FULL | 1 << 8))
     assert bench.read(0) == 1
     bench.fence()
-    bench.clear(0)
+    bench.set(0, 0)
     bench.fence()
     bench.store(TABLE, 0, 0x1234_5678)
     with pytest.raises(PageFault):
@@ -173,7 +173,7 @@ def test_a_page_is_one_table_at_most() -> None:
 def test_a_switch_forgets_nothing_by_itself() -> None:
     """Without ASIDs, what is cached of the last space is of the next one too."""
     bench = Bench(asid_bits=0)
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     bench.fence()
     bench.simulated.execute("csrw satp", 8 << 60 | OTHER_ROOT >> 12)
     with pytest.raises(ModelViolation, match="ASID_ALIAS: read of 0x2000000000"):
@@ -186,7 +186,7 @@ def test_a_switch_forgets_nothing_by_itself() -> None:
 def test_global_entries_outlive_a_switch() -> None:
     """The fence of a switch spares them: they must be the same in every space."""
     bench = Bench()
-    bench.set(0, 1, FULL | G)
+    bench.set(0, bench.page(1, FULL | G))
     bench.fence()
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     with pytest.raises(ModelViolation, match="GLOBAL_LEAK: read of 0x2000000000"):
@@ -255,7 +255,7 @@ def test_satp() -> None:
 def test_a_snapshot_holds_what_is_owed() -> None:
     """Old values too."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     owing = bench.model.snapshot()
     bench.fence()
     assert bench.read(0) == 1

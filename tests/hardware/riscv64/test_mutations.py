@@ -88,14 +88,14 @@ def mutant(method: str, old: str, new: str) -> type[Riscv64Mmu]:
 def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     """Everything that the interface promises, each followed by an access that relies on it."""
     bench = Bench(mmu_class, enable=False, asid_bits=asid_bits)
-    bench.set(7, 7, V | R | U | A)
+    bench.set(7, bench.page(7, V | R | U | A))
     bench.mmu.enable(PhysicalAddress(ROOT))
     page = VirtualAddress(bench.virtual(0))
     # enable: the kernel reads what user code may.
     assert bench.read(7) == 7
     # publish: a new entry is used; a new table is linked and used.
     for number in (0, 1):
-        bench.set(number, number + 1)
+        bench.set(number, bench.page(number + 1))
         bench.mmu.publish_page(bench.root, VirtualAddress(bench.virtual(number)), is_global=False)
         assert bench.read(number) == number + 1
     bench.store(SPARE, 0, entry(bench.frame(2), FULL))
@@ -103,17 +103,17 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     bench.publish()
     assert bench.model.load(PAGES + 0x20_0000) == 2
     # retire_page: permissions, unmap.
-    bench.set(0, 1, V | R | A | D)
+    bench.set(0, bench.page(1, V | R | A | D))
     bench.mmu.retire_page(bench.root, page, is_global=False)
     with pytest.raises(PageFault):
         bench.write(0)
     for number in (0, 1):
-        bench.clear(number)
+        bench.set(number, 0)
         bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(number)), is_global=False)
         with pytest.raises(PageFault):
             bench.read(number)
     # retire_range: a table is unlinked, its page reused, its entry filled anew.
-    bench.clear(7)
+    bench.set(7, 0)
     bench.mmu.retire_page(bench.root, VirtualAddress(bench.virtual(7)), is_global=False)
     bench.store(MIDDLE, 0, 0)
     bench.retire_range(page)
@@ -132,7 +132,7 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     # A space that is not in use is changed all the same, leaf by leaf and by whole tables.
     for number, frame in ((1, 1), (1, 0), (0, 3)):
         bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
-        bench.set(number, frame, FULL if frame else 0)
+        bench.set(number, bench.page(frame, FULL if frame else 0))
         if frame:
             bench.mmu.publish_page(
                 bench.root, VirtualAddress(bench.virtual(number)), is_global=False

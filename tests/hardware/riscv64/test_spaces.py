@@ -30,7 +30,7 @@ def use(bench: Bench, root: int, asid: int) -> None:
 def left() -> Bench:
     """A bench whose page 0 is mapped to frame 1 in a space that is not in use."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     bench.fence()
     use(bench, ROOT, OURS)
     assert bench.read(0) == 1
@@ -61,7 +61,7 @@ def test_what_changed_meanwhile_is_stale() -> None:
         (PAGES + 0x1000, OURS, False),
     ):
         bench = left()
-        bench.set(0, 2)
+        bench.set(0, bench.page(2))
         bench.fence(address, asid)
         use(bench, ROOT, OURS)
         if enough:
@@ -74,7 +74,7 @@ def test_what_changed_meanwhile_is_stale() -> None:
 def test_what_was_not_valid_is_remembered_too() -> None:
     """A new leaf, and a new table."""
     bench = left()
-    bench.set(1, 2)
+    bench.set(1, bench.page(2))
     use(bench, ROOT, OURS)
     with pytest.raises(ModelViolation, match="INVALID_CACHED"):
         bench.read(1)
@@ -95,8 +95,8 @@ def test_a_fence_for_an_address_orders_the_stores_to_its_leaf() -> None:
     """After a fence for all addresses, for those that changed since; and for no others."""
     bench = left()
     bench.fence(None, OURS)
-    bench.set(1, 2)
-    bench.set(2, 3)
+    bench.set(1, bench.page(2))
+    bench.set(2, bench.page(3))
     for address, asid in (
         (bench.virtual(1), OURS),
         (bench.virtual(3), OURS),
@@ -113,9 +113,9 @@ def test_a_fence_for_an_address_orders_the_stores_to_its_leaf() -> None:
 def test_a_store_after_the_fence_for_its_leaf_is_not_ordered() -> None:
     bench = left()
     bench.fence(None, OURS)
-    bench.set(1, 2)
+    bench.set(1, bench.page(2))
     bench.fence(bench.virtual(1), OURS)
-    bench.set(1, 3)
+    bench.set(1, bench.page(3))
     with pytest.raises(ModelViolation, match="NEW_NOT_VISIBLE"):
         use(bench, ROOT, OURS)
     bench.fence(bench.virtual(1), None)
@@ -126,7 +126,7 @@ def test_a_store_after_the_fence_for_its_leaf_is_not_ordered() -> None:
 def test_a_fence_for_one_space_does_not_order_a_global_leaf() -> None:
     bench = left()
     bench.fence()
-    bench.set(1, 2, FULL | G)
+    bench.set(1, bench.page(2, FULL | G))
     bench.fence(bench.virtual(1), OURS)
     with pytest.raises(ModelViolation, match="NEW_NOT_VISIBLE"):
         use(bench, ROOT, OURS)
@@ -152,8 +152,8 @@ def test_the_memory_of_a_space_that_was_left_is_free() -> None:
 def test_only_the_first_value_was_seen() -> None:
     """What an entry was in between, while no walk could read it, does not matter."""
     bench = left()
-    bench.set(0, 2)
-    bench.set(0, 1)
+    bench.set(0, bench.page(2))
+    bench.set(0, bench.page(1))
     use(bench, ROOT, OURS)
     assert bench.read(0) == 1
 
@@ -161,7 +161,7 @@ def test_only_the_first_value_was_seen() -> None:
 def test_global_entries_count_in_every_space() -> None:
     """A fence for one space does not forget them."""
     bench = Bench()
-    bench.set(0, 1, FULL | G)
+    bench.set(0, bench.page(1, FULL | G))
     bench.fence()
     use(bench, ROOT, OURS)
     use(bench, OTHER_ROOT, OTHERS)

@@ -43,7 +43,7 @@ def cause(bench: Bench, address: int, access: Access, *, user: bool = False) -> 
 def refused(flags: int, *, user: bool, sum_: bool = False, mxr: bool = False) -> str:
     """Which of r, w, x a page with these flags refuses."""
     bench = Bench()
-    bench.set(0, 1, flags)
+    bench.set(0, bench.page(1, flags))
     bench.fence()
     bench.simulated.execute("csrc sstatus", SUM | MXR)
     bench.simulated.execute("csrs sstatus", SUM * sum_ | MXR * mxr)
@@ -189,7 +189,7 @@ def test_sv48_and_sv57(levels: int) -> None:
     upper = [0x8180_0000 + number * 0x1000 for number in range(levels - 3)]
     for table, below in zip(upper, [*upper[1:], ROOT], strict=True):
         bench.store(table, 0, entry(below, V))
-    bench.set(0, 5, FULL | G)
+    bench.set(0, bench.page(5, FULL | G))
     bench.fence()
     bench.simulated.execute("csrw satp", {4: 9, 5: 10}[levels] << 60 | upper[0] >> 12)
     assert bench.read(0) == 5
@@ -203,7 +203,7 @@ def test_sv48_and_sv57(levels: int) -> None:
 def test_every_outcome_of_a_walk_counts() -> None:
     """Old pointer, new leaf: mixtures of cached entries are outcomes too."""
     bench = Bench()
-    bench.set(0, 1)
+    bench.set(0, bench.page(1))
     bench.fence()
     assert bench.read(0) == 1
     bench.store(SPARE, 0, entry(bench.frame(2), FULL))

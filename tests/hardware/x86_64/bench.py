@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
 
+from hardware.bench import TableBench
 from kernmem.hardware.pc import PC
 from kernmem.hardware.simulation import Access
 from kernmem.hardware.x86_64.mmu import X86Mmu
 from kernmem.hardware.x86_64.simulated import SimulatedX86
-from kernmem.language import Component, Image, PhysicalAddress, VirtualAddress, usize
-from kernmem.machine.model import Model
-from kernmem.memory.architecture import Hardware
+from kernmem.language import PhysicalAddress
 
 ROOT, POINTERS, DIRECTORY, TABLE, SPARE = 0x20_1000, 0x20_2000, 0x20_3000, 0x20_4000, 0x20_5000
 OTHER_ROOT, LOW_POINTERS, LOW_DIRECTORY = 0x20_6000, 0x20_7000, 0x20_8000
@@ -26,36 +25,20 @@ WRITABLE, USER, ACCESSED, DIRTY, GLOBAL, NEVER = 1 << 1, 1 << 2, 1 << 5, 1 << 6,
 PGE = 1 << 7
 
 
-class Kernel(Component):
-    """No kernel at all: the test calls the hardware's parts itself."""
+class Bench(TableBench):
+    """The PC with paging on: the first GiB linear in blocks, and a table for a few pages."""
 
-    def __init__(self, image: Image, hardware: Hardware) -> None:
-        super().__init__(image)
-        self.hardware = hardware
-
-
-class Bench:
-    """The PC with paging on: the first GiB linear in blocks, and a table for a few pages.
-
-    ``virtual(i)`` is the i-th of those pages, unmapped; ``frame(i)`` a page of memory, in which
-    the number ``i`` is stored.
-    """
-
-    def __init__(self, mmu_class: type[X86Mmu] = X86Mmu, *, pcids: bool = True) -> None:
-        def build(image: Image) -> Hardware:
-            built = PC.build(image)
-            mmu = mmu_class.__new__(mmu_class)
-            vars(mmu).update(vars(built.mmu))
-            return dataclasses.replace(built, mmu=mmu)
-
-        simulated = partial(SimulatedX86, pcids=pcids)
-        self.model = Model(dataclasses.replace(PC, build=build, simulated_mmu=simulated), Kernel)
-        assert isinstance(self.model.kernel, Kernel)
-        self.hardware = self.model.kernel.hardware
-        self.mmu = self.hardware.mmu
-        self.simulated = self.model.memory.mmu
-        for number in range(16):
-            self.model.write_physical(self.frame(number), number.to_bytes(8, "little"))
+    def __init__(self, mmu_class: type[X86Mmu] | None = None, *, pcids: bool = True) -> None:
+        super().__init__(
+            replace(PC, simulated_mmu=partial(SimulatedX86, pcids=pcids)),
+            mmu_class,
+            root=ROOT,
+            table=TABLE,
+            pages=PAGES,
+            frames=FRAMES,
+            page_length=PAGE,
+            normal=KERNEL_PAGE,
+        )
         for index in range(512):
             self.store(LOW_DIRECTORY, index, index * BLOCK | KERNEL_BLOCK)
         self.store(LOW_POINTERS, 0, LOW_DIRECTORY | LINK)
@@ -65,26 +48,6 @@ class Bench:
         self.store(POINTERS, 0, DIRECTORY | LINK)
         self.store(DIRECTORY, 0, TABLE | LINK)
         self.mmu.enable(PhysicalAddress(ROOT))
-
-    def virtual(self, number: int) -> int:
-        """The address of a page."""
-        return PAGES + number * PAGE
-
-    def frame(self, number: int) -> int:
-        """The physical address of a page of memory."""
-        return FRAMES + number * PAGE
-
-    def page(self, number: int, bits: int = KERNEL_PAGE) -> int:
-        """The entry that maps a frame."""
-        return self.frame(number) | bits
-
-    def store(self, table: int, index: int, entry: int) -> None:
-        """Store an entry, and nothing more."""
-        self.hardware.format.write(PhysicalAddress(table), usize(index), usize(entry))
-
-    def set(self, number: int, entry: int) -> None:
-        """Store the entry of a page, and nothing more."""
-        self.store(TABLE, number, entry)
 
     def entry(self, number: int) -> int:
         """The entry of a page, as it stands in memory."""
@@ -98,33 +61,6 @@ class Bench:
         """Global pages on or off."""
         cr4 = self.simulated.execute("mov r, cr4")
         self.simulated.execute("mov cr4", cr4 | PGE if on else cr4 & ~PGE)
-
-    def map(self, number: int, frame: int, bits: int = KERNEL_PAGE) -> None:
-        """Map a page correctly."""
-        self.set(number, self.page(frame, bits))
-        self.mmu.publish_page(self.root, VirtualAddress(self.virtual(number)), is_global=False)
-
-    def unmap(self, number: int) -> None:
-        """Unmap a page correctly."""
-        self.set(number, 0)
-        self.mmu.retire_page(self.root, VirtualAddress(self.virtual(number)), is_global=False)
-
-    @property
-    def root(self) -> PhysicalAddress:
-        """The root of all the pages."""
-        return PhysicalAddress(ROOT)
-
-    def publish(self) -> None:
-        """Let the walker see new entries, of tables too."""
-        self.mmu.publish_range(
-            self.root, VirtualAddress(PAGES), VirtualAddress(PAGES), is_global=False
-        )
-
-    def retire_range(self, address: int) -> None:
-        """Forget what was known of an address, tables too."""
-        self.mmu.retire_range(
-            self.root, VirtualAddress(address), VirtualAddress(address), is_global=False
-        )
 
     def new_root(self, number: int, frame: int) -> PhysicalAddress:
         """A root of its own for one of a few spaces, whose first page is one of the frames."""
@@ -140,10 +76,6 @@ class Bench:
         """Map the first page of one of those roots global, or unmap it, and nothing more."""
         entry = 0 if frame is None else self.page(frame, KERNEL_PAGE | GLOBAL)
         self.store(int(root) + 3 * PAGE, 0, entry)
-
-    def read(self, number: int) -> int:
-        """What the memory behind a page says: the number of its frame."""
-        return self.model.load(self.virtual(number))
 
     def write(self, number: int, value: int = 99) -> None:
         """Store to a page, away from its number."""
