@@ -204,7 +204,7 @@ def test_every_call_keeps_what_users_rely_on(name: str, pointer_bytes: int) -> N
 @pytest.mark.parametrize("pointer_bytes", [8, 4])
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_call_keeps_what_users_rely_on_in_long_runs(name: str, pointer_bytes: int) -> None:
-    check(name, pointer_bytes, 50, 50)
+    check(name, pointer_bytes, 15, 50)
 
 
 # Compiled and interpreted -----------------------------------------------------------------------

@@ -216,12 +216,6 @@ def test_every_sequence_of_calls(case: Case, request: pytest.FixtureRequest) -> 
         assert found["fell"][name] > 0, f"no sequence lowers {name}"
 
 
-@pytest.mark.slow
-@every_case
-def test_every_sequence_of_one_call_more(case: Case) -> None:
-    go_through(case, case.calls + 1)
-
-
 @every_case
 def test_every_sequence_leaves_the_same_bytes_both_ways(case: Case) -> None:
     """Interpreted and compiled: results and all memory."""
