@@ -38,8 +38,11 @@ class Crowd:
         parts: Any = machine.kernel
         places = parts.physical.memory_map
         self.devices = places.devices
-        self.address = int(places.segment_start)
         self.page = int(machine.physical_mem_info.page_length)
+        self.address = int(places.segment_start)
+        for each in sorted([*machine.hardware.ram, *self.devices], key=lambda each: each.start):
+            if each.start <= self.address < each.end:  # then what lies behind it
+                self.address = -(-each.end // self.page) * self.page
         self.linear = machine.linear_space_info.pagetable
         first = int(machine.alloc_physical_pages(PAGES, 0, 0))
         self.frames = [first + number * self.page for number in range(PAGES)]
