@@ -31,11 +31,14 @@ SHORTEST = 2 * GRANULE
 """Bytes of the shortest buffer that is no slot."""
 ALIGNED = 4096
 """A power of two up to here is the alignment of the buffers of that length."""
+# How much may be idle, each as a power of two that divides: of what lies below the top,
 IDLE_SHARE = 6
-IDLE_SHARE_OF_GAPS = 4
-KEPT_SHARE = 6
-GIVEN_BACK = 4  # kept buffers that become gaps in a round; before a call takes from the top it has
-BYTES_A_ROUND = 16 * 1024  # one round, and another for each so many bytes that it wants
+IDLE_SHARE_OF_GAPS = 4  # and of the gaps there; kept buffers may take another
+KEPT_SHARE = 6  # of what lies below the top.
+# Before a call takes from the top, a round makes gaps of some kept buffers, and so does another
+# for each BYTES_A_ROUND that it wants.
+GIVEN_BACK = 4
+BYTES_A_ROUND = 16 * 1024
 
 
 class GranuleBuffers(Component):

@@ -42,7 +42,7 @@ WORD_BYTES = 64 * GRANULE
 CHUNK = 8 * GRANULE
 """Bytes of the heap that one byte of the map tells of."""
 SHADOW = CHUNK
-"""Bytes of the segment for one of its shadow; and bytes of shadow beyond these, for both ends."""
+"""Bytes of the segment for one of its shadow, which is the map."""
 
 IN_RUN = 0xE0
 FARTHEST = 31  # chunks back that a byte can say; from there the next byte says how far it is

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from kernmem.memory.granules import SHADOW
+
 QUARANTINE = 64
 
 
@@ -56,7 +58,7 @@ class Profile:
     @property
     def shadow(self) -> int:
         """How many bytes of the segment need a byte of shadow; 0: none do."""
-        return 64 if self.headerless else 0
+        return SHADOW if self.headerless else 0
 
 
 def spec(placement: Placement = Placement.BEST, *, no_void: bool = True) -> Profile:
