@@ -6,12 +6,14 @@ Each architecture has a bench of its own, which says where things are and fills 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from kernmem.hardware import HardwareDescription
 from kernmem.language import (
     Component,
     Image,
     ModelViolation,
+    PageFault,
     PhysicalAddress,
     VirtualAddress,
     usize,
@@ -130,6 +132,53 @@ class TableBench:
     def read(self, number: int) -> int:
         """What the memory behind a page says: the number of its frame."""
         return self.model.load(self.virtual(number))
+
+    def answers(self, number: int) -> bool:
+        """Whether a page can be read."""
+        try:
+            self.read(number)
+        except PageFault:
+            return False
+        return True
+
+
+def change_global_pages(
+    bench: TableBench,
+    spaces: list[PhysicalAddress],
+    elsewhere: int,
+    set_global: Callable[[PhysicalAddress, bool], None],
+    *,
+    reads: tuple[int, int],
+    many: int,
+) -> None:
+    """A page that two spaces have is mapped and unmapped in both, while neither is in use.
+
+    Args:
+        elsewhere: the root of a space that does not have it.
+        set_global: stores the entry of a space, or clears it; for the first of the bench's pages.
+        reads: the number of the page that is read, and what the frame behind it says.
+        many: how many pages the longest range has that is told to the MMU.
+    """
+    page = VirtualAddress(bench.virtual(0))
+    for pages in (0, 1, many):
+        for space in spaces:
+            set_global(space, True)
+            bench.mmu.publish_page(space, page, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            assert bench.read(reads[0]) == reads[1]
+        bench.mmu.switch(PhysicalAddress(elsewhere))
+        for space in spaces:
+            set_global(space, False)
+            if pages == 0:
+                bench.mmu.retire_page(space, page, is_global=True)
+            else:
+                last = VirtualAddress(bench.virtual(pages) - 1)
+                bench.mmu.retire_range(space, page, last, is_global=True)
+        for space in spaces:
+            bench.mmu.switch(space)
+            assert not bench.answers(reads[0]), "a page is read that was unmapped in every space"
+        bench.mmu.switch(PhysicalAddress(elsewhere))
 
 
 class Broken:

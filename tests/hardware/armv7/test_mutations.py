@@ -24,6 +24,7 @@ from hardware.armv7.bench import (
     TABLE,
     Bench,
 )
+from hardware.bench import change_global_pages
 from kernmem.hardware.armv7 import mmu
 from kernmem.hardware.armv7.mmu import Armv7Mmu
 from kernmem.hardware.virt import PROGRAM
@@ -153,33 +154,15 @@ def workload(mmu_class: type[Armv7Mmu]) -> None:
     bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
     with pytest.raises(PageFault):
         bench.read(0)
-    change_global_pages(bench)
-
-
-def change_global_pages(bench: Bench) -> None:
-    """A page that two spaces have is mapped and unmapped in both, while neither is in use."""
-    page = VirtualAddress(bench.virtual(0))
     spaces = [PhysicalAddress(root) for root in bench.other_roots[1:3]]
-    for pages in (None, 1, 128):
-        for space in spaces:
-            bench.set_global(space, mapped=True)
-            bench.mmu.publish_page(space, page, is_global=True)
-        for space in spaces:
-            bench.mmu.switch(space)
-            assert bench.read(1) == 1
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
-        for space in spaces:
-            bench.set_global(space, mapped=False)
-            if pages is None:
-                bench.mmu.retire_page(space, page, is_global=True)
-            else:
-                last = VirtualAddress(bench.virtual(pages) - 1)
-                bench.mmu.retire_range(space, page, last, is_global=True)
-        for space in spaces:
-            bench.mmu.switch(space)
-            with pytest.raises(PageFault):
-                bench.read(1)
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    change_global_pages(
+        bench,
+        spaces,
+        OTHER_ROOT,
+        lambda space, mapped: bench.set_global(space, mapped=mapped),
+        reads=(1, 1),
+        many=128,
+    )
 
 
 def test_the_original_is_clean() -> None:

@@ -12,6 +12,7 @@ import textwrap
 import pytest
 from _pytest.outcomes import Failed
 
+from hardware.bench import change_global_pages
 from hardware.riscv64.bench import (
     FULL,
     MIDDLE,
@@ -174,33 +175,15 @@ def workload(mmu_class: type[Riscv64Mmu], asid_bits: int) -> None:
     root = bench.new_root(SPACES + 1, 1)
     bench.mmu.switch(root)
     assert bench.read(0) == 1
-    change_global_pages(bench)
-
-
-def change_global_pages(bench: Bench) -> None:
-    """A page that two spaces have is mapped and unmapped in both, while neither is in use."""
-    page = VirtualAddress(bench.virtual(0))
     spaces = [bench.new_root(SPACES + 2 + number, 0) for number in range(2)]
-    for pages in (None, 1, 64):
-        for space in spaces:
-            bench.set_global(space, 6)
-            bench.mmu.publish_page(space, page, is_global=True)
-        for space in spaces:
-            bench.mmu.switch(space)
-            assert bench.read(0) == 6
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
-        for space in spaces:
-            bench.set_global(space, None)
-            if pages is None:
-                bench.mmu.retire_page(space, page, is_global=True)
-            else:
-                last = VirtualAddress(bench.virtual(pages) - 1)
-                bench.mmu.retire_range(space, page, last, is_global=True)
-        for space in spaces:
-            bench.mmu.switch(space)
-            with pytest.raises(PageFault):
-                bench.read(0)
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+    change_global_pages(
+        bench,
+        spaces,
+        OTHER_ROOT,
+        lambda space, mapped: bench.set_global(space, 6 if mapped else None),
+        reads=(0, 6),
+        many=64,
+    )
 
 
 def workloads(mmu_class: type[Riscv64Mmu]) -> None:

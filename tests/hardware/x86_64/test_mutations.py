@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hardware.bench import change_global_pages
 from hardware.x86_64.bench import (  # fmt: skip
     BLOCK,
     DIRECTORY,
@@ -160,33 +161,14 @@ def workload(mmu_class: type[X86Mmu], *, pcids: bool) -> None:
     bench.mmu.forget(roots[-1])
     bench.mmu.switch(bench.new_root(SPACES + 1, 1))
     assert bench.read(0) == 1
-    change_global_pages(bench)
-
-
-def change_global_pages(bench: Bench) -> None:
-    """A page that two spaces have is mapped and unmapped in both, while neither is in use."""
-    page = VirtualAddress(bench.virtual(0))
     spaces = [bench.new_root(SPACES + 2 + number, 0) for number in range(2)]
-    for pages in (None, 1, 64):
-        for space in spaces:
-            bench.set_global(space, 6)
-            bench.mmu.publish_page(space, page, is_global=True)
-        for space in spaces:
-            bench.mmu.switch(space)
-            assert bench.read(0) == 6
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
-        for space in spaces:
-            bench.set_global(space, None)
-            if pages is None:
-                bench.mmu.retire_page(space, page, is_global=True)
-            else:
-                last = VirtualAddress(bench.virtual(pages) - 1)
-                bench.mmu.retire_range(space, page, last, is_global=True)
-            assert bench.simulated.registers()["cr4"] & PGE
-        for space in spaces:
-            bench.mmu.switch(space)
-            refused(bench, int(page))
-        bench.mmu.switch(PhysicalAddress(OTHER_ROOT))
+
+    def set_global(space: PhysicalAddress, mapped: bool) -> None:
+        assert bench.simulated.registers()["cr4"] & PGE, "the last retirement left PGE clear"
+        bench.set_global(space, 6 if mapped else None)
+
+    change_global_pages(bench, spaces, OTHER_ROOT, set_global, reads=(0, 6), many=64)
+    assert bench.simulated.registers()["cr4"] & PGE, "the last retirement left PGE clear"
 
 
 def workloads(mmu_class: type[X86Mmu]) -> None:
