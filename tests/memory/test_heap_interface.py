@@ -283,6 +283,20 @@ def test_the_last_buffer_grows_where_it_is(machine: Machine) -> None:
     assert machine.kernel_heap_info.live_buffers == 2
 
 
+@pytest.mark.parametrize("name", [name for name in PROFILES if name != "tuned"])
+def test_the_last_superbuffer_grows_by_less_than_a_gap(name: str) -> None:
+    """Where voids, or the rest of a page that was given back, lie between it and the end."""
+    machine = ready(PROFILES[name])
+    for first in (181, 200, 500, 4000):
+        buffer = int(machine.kmalloc(first))
+        for growth in (1, 1, 20, 59, 1):
+            machine.kernel_heap_trim()
+            length = machine.kmalloc_usable_size(buffer) + growth
+            assert machine.krealloc(buffer, length) == buffer
+            assert machine.kmalloc_usable_size(buffer) >= length
+            assert sound(machine)
+
+
 def test_a_buffer_grows_into_the_gap_behind_it(machine: Machine) -> None:
     """As far as that goes; not a byte farther."""
     lengths = [1500, 1500, 1500, 100]

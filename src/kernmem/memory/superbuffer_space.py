@@ -118,8 +118,12 @@ class SuperbufferSpace(Component):
         behind = self._skip_voids(end, following)
         if behind != following:
             return None
-        is_short = after is None or after.end - end < length
-        if is_short and (self.last_start() != behind or not self.extend(length - (behind - end))):
+        # What is there must do as a gap, however little of it is wanted.
+        wanted = length if length > self.gap_size else usize(self.gap_size)
+        present = behind - end if after is None else after.end - end
+        if present < wanted and (
+            self.last_start() != behind or not self.extend(wanted - (behind - end))
+        ):
             return None
         if behind != end:
             self._forget_voids(end, behind)
