@@ -22,6 +22,7 @@ from kernmem.language import (
     kernel,
     linear,
     lowest_bit,
+    outlined,
     panic,
     rare,
     span,
@@ -480,7 +481,12 @@ class Constructs(Component):
     @api
     def seldom(self, a: u32) -> u32:
         """A function that C does not put in here."""
-        return self._put_off(a) + twice(a)
+        return self._put_off(a) + twice(a) + self._shared(a)
+
+    @outlined
+    def _shared(self, a: u32) -> u32:
+        """One copy for all."""
+        return a + 2
 
     @rare
     def _put_off(self, a: u32) -> u32:

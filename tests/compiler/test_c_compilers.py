@@ -47,7 +47,7 @@ def test_no_warnings(compiler: str, level: str, checked: bool, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_rare_functions_stay_out_of_line(compiler: str, tmp_path: Path) -> None:
+def test_rare_and_outlined_functions_stay_out_of_line(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
     program = compile_component(Constructs(Image(Target("host", 8))))
@@ -56,6 +56,7 @@ def test_rare_functions_stay_out_of_line(compiler: str, tmp_path: Path) -> None:
     command = [compiler, "-O3", *FREESTANDING, "-S", "kernmem.c", "-o", "-"]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert "\nconstructs_put_off:" in done.stdout
+    assert "\nconstructs_shared:" in done.stdout
     assert "\ntwice:" not in done.stdout
 
 

@@ -68,7 +68,7 @@ class Functions:
     def write(self, text: Text, function: Function, is_static: bool) -> None:
         """A function with the comment above it."""
         text.comment(inspect.cleandoc(function.documentation))
-        if function.is_rare:
+        if function.is_out_of_line:
             text.line("__attribute__((noinline))")
         text.line(prototype(function, is_static))
         text.line("{")

@@ -139,7 +139,7 @@ class Compiler:
             python.__qualname__.rpartition("<locals>.")[2],
             module,
             getattr(python, "__api__", False),
-            getattr(python, "__rare__", False),
+            getattr(python, "__out_of_line__", False),
             tuple(parameters),
             result,
             self._intrinsic(python, source),

@@ -38,7 +38,7 @@ class Function:
         module: the C file it goes to.
         part: the component it belongs to; None for a function of a module.
         is_api: whether the C headers declare it.
-        is_rare: whether C keeps it out of line.
+        is_out_of_line: whether C keeps it out of line.
         intrinsic: the body of the C function, instead of ``body``.
         calls: the kernel functions it calls.
         effect, traps: what a call of it may do.
@@ -50,7 +50,7 @@ class Function:
     name: str
     module: str
     is_api: bool
-    is_rare: bool
+    is_out_of_line: bool
     parameters: tuple[Parameter, ...]
     result: Type
     intrinsic: str | None = None

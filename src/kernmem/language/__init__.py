@@ -1,6 +1,15 @@
 """Kernel Python: all that kernel code may import."""
 
-from kernmem.language.component import Component, Image, Static, api, intrinsic, kernel, rare
+from kernmem.language.component import (
+    Component,
+    Image,
+    Static,
+    api,
+    intrinsic,
+    kernel,
+    outlined,
+    rare,
+)
 from kernmem.language.errors import (
     IntegerOverflow,
     KernelPanic,
@@ -56,6 +65,7 @@ __all__ = [
     "api",
     "intrinsic",
     "kernel",
+    "outlined",
     "rare",
     # integers and addresses
     "Address",

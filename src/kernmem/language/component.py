@@ -39,7 +39,16 @@ def rare(function: F) -> F:
 
     Its callers then are short on their common path, and save only the registers that this needs.
     """
-    function.__rare__ = True  # type: ignore[attr-defined]
+    function.__out_of_line__ = True  # type: ignore[attr-defined]
+    return kernel(function)
+
+
+def outlined(function: F) -> F:
+    """Mark kernel code that several callers share: C keeps one copy of it, out of line.
+
+    All of them are shorter than with copies of their own, for the price of a call.
+    """
+    function.__out_of_line__ = True  # type: ignore[attr-defined]
     return kernel(function)
 
 
