@@ -28,6 +28,7 @@ C_FLAGS = (
     "-fno-stack-protector",
     "-fno-sanitize=all",  # zig's default would call into a runtime that is not there
     "-fno-asynchronous-unwind-tables",
+    "-fomit-frame-pointer",  # nothing follows it, and it takes a register of x86-64
     "-fno-jump-tables",  # so that every call is in the code, and the stack has a bound
     "-ffunction-sections",  # what nothing calls is left out of the image
     "-fdata-sections",
