@@ -59,7 +59,7 @@ class Lender(Component):
     @api
     def is_current(self, table: PhysicalAddress) -> bool:
         """Whether it was entered last."""
-        return self.spaces.is_current(table)
+        return self.spaces.identifier(table) == self.spaces.info.current
 
     @api
     def forget(self, table: PhysicalAddress) -> None:

@@ -17,7 +17,17 @@ An MMU's driver keeps to three rules, and has nothing else to remember:
 
 from __future__ import annotations
 
-from kernmem.language import Component, Image, PhysicalAddress, Struct, kernel, span, struct, usize
+from kernmem.language import (
+    Component,
+    Image,
+    PhysicalAddress,
+    Struct,
+    kernel,
+    outlined,
+    span,
+    struct,
+    usize,
+)
 
 SPACES = 8
 """How many spaces have an identifier at a time, if the processor has so many."""
@@ -30,7 +40,7 @@ class AddressSpacesInfo(Struct):
     """Which identifiers there are; all of them are below count, and count is at most SPACES."""
 
     count: usize
-    current: usize  # that of the space in use
+    current: usize  # that of the space in use; NO_IDENTIFIER before the first is entered
     oldest: usize  # the next to be lent
 
 
@@ -48,22 +58,18 @@ class AddressSpaces(Component):
     def start(self, count: usize) -> None:
         """Lend the identifiers from 0 to ``count`` - 1, or to SPACES - 1 if these are fewer.
 
-        Until then no space has one.
+        Until then no space has one, and none is in use.
         """
+        self.info.current = usize(NO_IDENTIFIER)
         self.info.count = count if count < SPACES else usize(SPACES)
 
-    @kernel
+    @outlined
     def identifier(self, table: PhysicalAddress) -> usize:
         """The identifier of the space behind a root table; NO_IDENTIFIER if it has none."""
-        for slot in span(usize(0), self.info.count):
+        for slot in span(usize(0), usize(SPACES)):
             if self.tables[slot] == table:
                 return slot
         return usize(NO_IDENTIFIER)
-
-    @kernel
-    def is_current(self, table: PhysicalAddress) -> bool:
-        """Whether ``table`` was entered last."""
-        return self.tables[self.info.current] == table
 
     @kernel
     def enter(self, table: PhysicalAddress) -> bool:
@@ -78,7 +84,7 @@ class AddressSpaces(Component):
             info.current = known
             return True
         slot = info.oldest
-        if slot == info.current and self.tables[slot] != PhysicalAddress(0):
+        if slot == info.current:
             slot = self._after(slot)
         info.oldest = self._after(slot)
         self.tables[slot] = table
@@ -92,15 +98,17 @@ class AddressSpaces(Component):
         if slot != NO_IDENTIFIER:
             self.tables[slot] = PhysicalAddress(0)
 
-    @kernel
+    @outlined
     def must_invalidate(self, table: PhysicalAddress, is_global: bool) -> bool:
         """Whether what is cached of a change must go now, or goes with the identifier.
 
         A ``table`` that is not in use loses its own, but that is not enough for what is global.
         """
-        if self.is_current(table):
+        slot = self.identifier(table)
+        if slot == self.info.current:
             return True
-        self.forget(table)
+        if slot != NO_IDENTIFIER:
+            self.tables[slot] = PhysicalAddress(0)
         return is_global
 
     @kernel
