@@ -190,6 +190,11 @@ class EntryFormat(Component):
         raise NotImplementedError
 
     @kernel
+    def step(self, length: usize) -> usize:
+        """By how much a leaf grows if its frame does by ``length``, a multiple of a page."""
+        return length
+
+    @kernel
     def is_global(self, entry: usize, level: u32) -> bool:
         """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
         raise NotImplementedError

@@ -137,8 +137,7 @@ class Granule(EntryFormat):
     @kernel
     def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         """The physical address that a leaf of ``level`` maps."""
-        shift = self.shift(level)
-        return PhysicalAddress((entry & self.address_mask) >> shift << shift)
+        return self.next_table(entry)
 
     @kernel
     def next_table(self, entry: usize) -> PhysicalAddress:

@@ -125,6 +125,11 @@ class PagedEntries(EntryFormat):
         return entry
 
     @kernel
+    def step(self, length: usize) -> usize:
+        """By how much a leaf grows if its frame does by ``length``, a multiple of a page."""
+        return length >> PAGE_BITS << PPN_SHIFT
+
+    @kernel
     def is_global(self, entry: usize, level: u32) -> bool:
         """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
         return entry & GLOBAL != 0
@@ -137,8 +142,7 @@ class PagedEntries(EntryFormat):
     @kernel
     def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         """The physical address that a leaf of ``level`` maps."""
-        shift = self.shift(level)
-        return PhysicalAddress((entry & PPN_MASK) << (PAGE_BITS - PPN_SHIFT) >> shift << shift)
+        return self.next_table(entry)
 
     @kernel
     def next_table(self, entry: usize) -> PhysicalAddress:

@@ -141,10 +141,9 @@ class LongMode(EntryFormat):
     def frame(self, entry: usize, level: u32) -> PhysicalAddress:
         """The physical address that a leaf of ``level`` maps.
 
-        Dropping what is below it drops the PAT bit of a block.
+        The PAT bit of a block is below it, and is 0 in all that :meth:`leaf` makes.
         """
-        shift = self.shift(level)
-        return PhysicalAddress((entry & self.address_mask) >> shift << shift)
+        return self.next_table(entry)
 
     @kernel
     def next_table(self, entry: usize) -> PhysicalAddress:
