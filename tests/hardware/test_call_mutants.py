@@ -52,9 +52,6 @@ EQUIVALENT = {
 NOT_GLOBAL = "one space"
 """A weaker call: the same, but for nothing that is global."""
 
-IN_BETWEEN = ("unmap_leaves", 2)
-"""The call for every 16 tables, which ``tests/memory/test_page_ranges.py`` is about."""
-
 ARM = {
     "one space for publish_page": "what was invalid is not cached in any",
     "one space for publish_range": "the same",
@@ -72,8 +69,8 @@ HARMLESS = {
     "riscv-virt": {
         "order_tables": "the fence that publishes orders all stores on one hart",
         "split: no retire_page": "the fence that publishes the table drops the block",
-        "pagetable_protect_range: no publish_range": "no leaf is ever broken",
-        "pagetable_protect_range: one space for publish_range": "the same",
+        "protect_leaves: no publish_range": "no leaf is ever broken",
+        "protect_leaves: one space for publish_range": "the same",
         "delete_pagetable: no forget": "the first mapping in a new table is fenced",
     },
     "armv7": ARM | {"delete_pagetable: no forget": "the ASID is not used again before it is clean"},
@@ -135,7 +132,7 @@ def mutants() -> Iterator[Mutant]:
                 weaker_ones.append(NOT_GLOBAL)
             for weaker in weaker_ones:
                 title = f"{method[call]}: " + (f"{weaker} for {name}" if weaker else f"no {name}")
-                if title not in EQUIVALENT and (method[call], number) != IN_BETWEEN:
+                if title not in EQUIVALENT:
                     yield Mutant(owner, number, weaker, title)
 
 

@@ -1,7 +1,7 @@
 """The leaves of a range: checked as a whole, then changed as a whole.
 
-What can fail is in :meth:`Leaves.check_free` and :meth:`Leaves.isolate`, which count the pages that
-the change will take; the change itself cannot fail.  So there is never anything to undo.
+What can fail is in :meth:`Leaves.check`, which counts the pages that the change will take; the
+change itself cannot fail.  So there is never anything to undo.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from kernmem.language import (
     kernel,
     linear,
     panic,
-    u32,
     usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping, Mmu
 from kernmem.memory.pagetable import PagetableStatus, VirtualMemInfo
 from kernmem.memory.physical import PhysicalMemory
-from kernmem.memory.tables import UNLINKED, Tables, Unlinked, Walk
+from kernmem.memory.tables import Tables, Walk
 
 
 class Leaves(Component):
-    """From ``start`` to ``last``, its last byte, both at the borders of pages."""
+    """Of the range of a walk, which begins and ends at borders of pages."""
 
     c_module = "virtual"
 
@@ -43,227 +42,145 @@ class Leaves(Component):
         self.physical = physical
         self.tables = tables
         self.info = info
-        self.root_level = entries.levels - 1
         self.block_levels = entries.block_levels
         self.program_start = physical.memory_map.program_start
 
-    # Mapping --------------------------------------------------------------------------------
+    # Checking -------------------------------------------------------------------------------
 
     @kernel
-    def _block_level(
-        self, virtual: VirtualAddress, last: VirtualAddress, physical: PhysicalAddress
-    ) -> u32:
-        """The highest level with a block that begins at both addresses and ends by ``last``."""
-        level = u32(self.block_levels)
-        while level > 0:
-            length = self.tables.length(level)
-            if last - virtual >= length - 1 and virtual % length == 0 and physical % length == 0:
-                break
-            level -= 1
-        return level
+    def check(self, walk: Walk, physical: PhysicalAddress, taken: bool) -> PagetableStatus:
+        """Whether all of the range is ``taken``, or nothing, and there are pages for its tables.
 
-    @kernel
-    def check_free(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-        physical: PhysicalAddress,
-    ) -> PagetableStatus:
-        """Whether nothing in the range is mapped, and there are pages for its tables."""
-        address = start
-        tables = usize(0)
-        while True:
-            frame = physical + (address - start)
-            level = self._block_level(address, last, frame)
-            self.tables.walk(walk, pagetable, address, level)
-            if walk.entry != 0:
-                self.info.failed_address = address
-                return PagetableStatus.ALREADY_MAPPED
-            reach = self.tables.reach(walk.level, address, last)
-            if walk.level > level:
-                tables += self.tables.tables_to_map(walk.level, address, reach, frame)
-            if reach == last:
-                break
-            address = reach + 1
-        if self.physical.info.free_pages_count < tables:
-            return PagetableStatus.OUT_OF_MEMORY
-        return PagetableStatus.OK
-
-    @kernel
-    def map_leaves(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-        physical: PhysicalAddress,
-        mapping: Mapping,
-    ) -> None:
-        """Map a range that :meth:`check_free` found free."""
-        address = start
-        grown = False
-        while True:
-            frame = physical + (address - start)
-            level = self._block_level(address, last, frame)
-            self.tables.walk(walk, pagetable, address, level)
-            while walk.level > level:
-                self.tables.grow(walk, address)
-                grown = True
-            length = self.tables.length(level)
-            end = self.entries.table_length(level)
-            index = walk.index
-            while True:
-                self.entries.write(walk.table, index, self.entries.leaf(frame, mapping, level))
-                rest = last - address
-                if rest < length:
-                    break
-                address += length
-                frame += length
-                index += 1
-                if index == end or rest - length < length - 1:
-                    break
-            if rest < length:
-                break
-        is_global = Mapping.GLOBAL in mapping
-        if grown or last - start >= length:
-            self.mmu.publish_range(pagetable, start, last, is_global)
-        else:
-            self.mmu.publish_page(pagetable, start, is_global)
-
-    # Unmapping and protecting ---------------------------------------------------------------
-
-    @kernel
-    def isolate(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-    ) -> PagetableStatus:
-        """See that all of the range is mapped, and let leaves begin and end where it does.
-
-        ``walk.is_global`` says whether any of them is.
+        ``physical`` is aligned as the frames are that the range is mapped to, or will be.
+        Afterwards ``walk.tables`` is the number of the tables, and ``walk.is_global`` true if one
+        of the leaves is.
         """
-        address = start
-        first_level = u32(0)
-        walk.is_global = False
+        skew = usize(walk.start) ^ usize(physical)
+        walk.tables = usize(0)
+        walk.address = walk.start
+        self.tables.walk(walk)
         while True:
-            self.tables.walk(walk, pagetable, address, u32(0))
-            if walk.entry == 0:
-                self.info.failed_address = address
-                return PagetableStatus.NOT_MAPPED
-            if self.entries.is_global(walk.entry, walk.level):
+            if (walk.entry != 0) != taken:
+                self.info.failed_address = walk.address
+                return PagetableStatus.NOT_MAPPED if taken else PagetableStatus.ALREADY_MAPPED
+            if taken and self.entries.is_global(walk.entry, walk.level):
                 walk.is_global = True
-            if address == start:
-                first_level = walk.level
-            reach = self.tables.reach(walk.level, address, last)
-            if reach == last:
+            walk.tables += self.tables.needed(walk, skew)
+            if not self.tables.next(walk):
                 break
-            address = reach + 1
-        tables = self.tables.tables_to_split(first_level, start, walk.level, last)
-        if self.physical.info.free_pages_count < tables:
+        if self.physical.info.free_pages_count < walk.tables:
             return PagetableStatus.OUT_OF_MEMORY
-        if tables > 0:
-            self._refuse_underfoot(walk, pagetable, start, start, last)
-            self._refuse_underfoot(walk, pagetable, last, start, last)
-            self.tables.split(walk, pagetable, start, start, last)
-            self.tables.split(walk, pagetable, last, start, last)
         return PagetableStatus.OK
 
     @kernel
-    def _refuse_underfoot(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        address: VirtualAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-    ) -> None:
-        """Panic if what the kernel stands on lies in the block of ``address``, to be split.
+    def split_ends(self, walk: Walk) -> None:
+        """Let leaves begin and end where the range does, after a :meth:`check`."""
+        if walk.tables > 0:
+            self.split(walk, walk.start)
+            self.split(walk, walk.last)
+
+    @kernel
+    def split(self, walk: Walk, address: VirtualAddress) -> None:
+        """Split the leaf of ``address`` where the range begins or ends in it.
+
+        All tables that it takes are made before the old entry is broken and the new one made.  In
+        between only that entry is written: the new tables may lie in the block that is missing.
+        """
+        walk.address = address
+        self.tables.walk(walk)
+        first = address - (address & walk.mask)
+        end = first + walk.mask
+        if walk.start <= first and end <= walk.last:
+            return
+        if self.info.current_pagetable == walk.pagetable:
+            self._refuse_underfoot(walk, first, end)
+        is_global = self.entries.is_global(walk.entry, walk.level)
+        parts = self.tables.parts(walk.entry, walk.level)
+        if walk.start > first:
+            self.tables.divide(parts, walk.level, walk.start)
+        if walk.last < end:
+            self.tables.divide(parts, walk.level, walk.last + 1)
+        self.mmu.order_tables()
+        self.entries.write(walk.table, walk.index, usize(0))
+        self.mmu.retire_page(walk.pagetable, address, is_global)
+        self.entries.write(walk.table, walk.index, self.entries.table(parts))
+        self.mmu.publish_range(walk.pagetable, address, address, is_global)
+
+    @kernel
+    def _refuse_underfoot(self, walk: Walk, first: VirtualAddress, end: VirtualAddress) -> None:
+        """Panic if what the kernel stands on lies in a block, ``first`` to ``end``, to be split.
 
         While the block is broken, there must still be the running program, and the table.
         """
-        if self.info.current_pagetable != pagetable:
-            return
-        self.tables.walk(walk, pagetable, address, u32(0))
-        first = self.tables.first(walk.level, address)
-        end = first + (self.tables.length(walk.level) - 1)
-        if start <= first and end <= last:
-            return
         table = linear(walk.table)
         if first <= table and table <= end:
-            panic(f"pagetable: the block around {address} holds the table in use itself")
+            panic(f"pagetable: the block around {walk.address} holds the table in use itself")
         if linear(self.physical.info.program_end) > first and self.program_start <= end:
-            panic(f"pagetable: the block around {address} holds the running program")
+            panic(f"pagetable: the block around {walk.address} holds the running program")
+
+    # Changing -------------------------------------------------------------------------------
 
     @kernel
-    def unmap_leaves(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-    ) -> None:
+    def map_leaves(self, walk: Walk, physical: PhysicalAddress, mapping: Mapping) -> None:
+        """Map a range that :meth:`check` found free, with the largest blocks that fit."""
+        self.tables.begin(walk)
+        while True:
+            frame = physical + (walk.address - walk.start)
+            while not self._fits(walk, frame):
+                self.tables.grow(walk)
+            leaf = self.entries.leaf(frame, mapping, walk.level)
+            self.tables.write_run(walk, leaf, self.entries.step(walk.mask + 1))
+            if not self.tables.next(walk):
+                break
+        if walk.tables > 0 or walk.address != walk.start:
+            self.mmu.publish_range(walk.pagetable, walk.start, walk.last, walk.is_global)
+        else:
+            self.mmu.publish_page(walk.pagetable, walk.start, walk.is_global)
+
+    @kernel
+    def _fits(self, walk: Walk, frame: PhysicalAddress) -> bool:
+        """Whether a leaf can take the entry: it begins at the address, and ends in the range."""
+        return (
+            walk.level <= self.block_levels
+            and walk.address & walk.mask == 0
+            and frame & walk.mask == 0
+            and walk.last - walk.address >= walk.mask
+        )
+
+    @kernel
+    def unmap_leaves(self, walk: Walk) -> None:
         """Unmap a range of whole leaves, and give back the tables that it empties.
 
-        Those wait until nobody walks through them any more; if they are many, for a while.
+        Those wait until nobody walks through them any more.
         """
-        begin = start
-        address = start
-        with self.local(Unlinked) as unlinked:
-            unlinked.count = usize(0)
-            while True:
-                self.tables.walk(walk, pagetable, address, u32(0))
-                level = walk.level
-                length = self.tables.length(level)
-                run = self._clear_run(walk, last - address)
-                self.tables.prune(walk, pagetable, address, run, unlinked)
-                if last - address < run * length:
-                    break
-                address += run * length
-                if unlinked.count + self.root_level > UNLINKED:
-                    self.mmu.retire_range(pagetable, begin, address - 1, walk.is_global)
-                    self.tables.release(unlinked)
-                    begin = address
-            if begin == address and run == 1 and unlinked.count == 0:
-                self.mmu.retire_page(pagetable, begin, walk.is_global)
-            else:
-                self.mmu.retire_range(pagetable, begin, last, walk.is_global)
-                self.tables.release(unlinked)
-
-    @kernel
-    def _clear_run(self, walk: Walk, rest: usize) -> usize:
-        """Clear leaves side by side in one table, of ``rest + 1`` bytes at most; how many."""
-        length = self.tables.length(walk.level)
-        end = self.entries.table_length(walk.level)
-        index = walk.index
+        walk.unlinked = PhysicalAddress(0)
+        self.tables.begin(walk)
         while True:
-            self.entries.write(walk.table, index, usize(0))
-            index += 1
-            if rest < length or index == end:
+            self.tables.write_run(walk, usize(0), usize(0))
+            self.tables.prune(walk)
+            if not self.tables.next(walk):
                 break
-            rest -= length
-            entry = self.entries.read(walk.table, index)
-            if self.entries.is_table(entry, walk.level):
-                break
-        return index - walk.index
+        if walk.unlinked == PhysicalAddress(0) and walk.address == walk.start:
+            self.mmu.retire_page(walk.pagetable, walk.start, walk.is_global)
+        else:
+            self.mmu.retire_range(walk.pagetable, walk.start, walk.last, walk.is_global)
+            self.tables.release(walk)
 
     @kernel
-    def change_leaves(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-        mapping: Mapping,
-    ) -> bool:
-        """Give leaves other flags; those that must be broken first are, and True is returned."""
-        address = start
+    def protect_leaves(self, walk: Walk, mapping: Mapping) -> None:
+        """Give the leaves of a range other flags."""
+        broken = self._change_leaves(walk, mapping)
+        self.mmu.retire_range(walk.pagetable, walk.start, walk.last, walk.is_global)
+        if broken:
+            self._change_leaves(walk, mapping)
+            self.mmu.publish_range(walk.pagetable, walk.start, walk.last, walk.is_global)
+
+    @kernel
+    def _change_leaves(self, walk: Walk, mapping: Mapping) -> bool:
+        """Give leaves other flags; those that must be broken first are, and it says so."""
         broken = False
+        self.tables.begin(walk)
         while True:
-            self.tables.walk(walk, pagetable, address, u32(0))
             frame = self.entries.frame(walk.entry, walk.level)
             entry = self.entries.leaf(frame, mapping, walk.level)
             if (
@@ -274,7 +191,6 @@ class Leaves(Component):
                 entry = self.entries.leaf(frame, mapping | Mapping.NO_ACCESS, walk.level)
                 broken = True
             self.entries.write(walk.table, walk.index, entry)
-            length = self.tables.length(walk.level)
-            if last - address < length:
+            walk.entry = entry
+            if not self.tables.next(walk):
                 return broken
-            address += length

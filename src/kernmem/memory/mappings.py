@@ -9,7 +9,6 @@ from kernmem.language import (
     Struct,
     VirtualAddress,
     api,
-    kernel,
     struct,
     u32,
     usize,
@@ -54,34 +53,45 @@ class Mappings(Component):
         The table may change between the calls.
         """
         self.physical.require_addressable()
-        address = self._end(found)
+        address = VirtualAddress(wrap_add(usize(found.virtual), found.length))
         if address == VirtualAddress(0) and found.length != 0:
             return False
+        length = usize(0)
         with self.local(Walk) as walk:
+            walk.pagetable = pagetable
             while True:
                 if not self.entries.translates(address, address):
-                    if not self.upper_half or address >= VirtualAddress(self.upper_start):
-                        return False
+                    if not self.upper_half or length != 0:
+                        break
                     address = VirtualAddress(self.upper_start)
-                self.tables.walk(walk, pagetable, address, u32(0))
+                walk.address = address
+                self.tables.walk(walk)
                 if walk.entry != 0:
+                    physical = self.entries.frame(walk.entry, walk.level)
+                    mapping = self.entries.mapping(walk.entry, walk.level)
+                    if length == 0:
+                        found.virtual = address
+                        found.physical = physical
+                        found.mapping = mapping
+                        found.level = walk.level
+                    elif (
+                        walk.level != found.level
+                        or mapping != found.mapping
+                        or physical != found.physical + length
+                    ):
+                        break
+                    length += walk.mask + 1
+                elif length != 0:
                     break
-                length = self.tables.length(walk.level)
-                address = VirtualAddress(wrap_add(usize(address - address % length), length))
+                address = VirtualAddress(
+                    wrap_add(usize(address - (address & walk.mask)), walk.mask + 1)
+                )
                 if address == VirtualAddress(0):
-                    return False
-            found.virtual = address
-            found.physical = self.entries.frame(walk.entry, walk.level)
-            found.length = usize(0)
-            found.mapping = self.entries.mapping(walk.entry, walk.level)
-            found.level = walk.level
-            while self._continues(walk, found):
-                found.length += self.tables.length(walk.level)
-                address = self._end(found)
-                if not self.entries.translates(address, address):
                     break
-                self.tables.walk(walk, pagetable, address, u32(0))
-            return True
+        if length == 0:
+            return False
+        found.length = length
+        return True
 
     @api
     def pagetable_next_writable_executable(
@@ -103,18 +113,3 @@ class Mappings(Component):
             ):
                 return True
         return False
-
-    @kernel
-    def _end(self, found: PagetableRange) -> VirtualAddress:
-        """The address after a range; 0 after the last of all."""
-        return VirtualAddress(wrap_add(usize(found.virtual), found.length))
-
-    @kernel
-    def _continues(self, walk: Walk, found: PagetableRange) -> bool:
-        """Whether the leaf at the end of ``found`` could be one with it."""
-        return (
-            walk.entry != 0
-            and walk.level == found.level
-            and self.entries.mapping(walk.entry, walk.level) == found.mapping
-            and self.entries.frame(walk.entry, walk.level) == found.physical + found.length
-        )

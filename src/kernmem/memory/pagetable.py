@@ -14,12 +14,21 @@ class PagetableStatus(IntEnum):
     OK = 0
     OUT_OF_MEMORY = 1
     MISALIGNED = 2  # an address or a length is no multiple of the page length
-    ALREADY_MAPPED = 3  # failed_address is the first that is, or its block
+    ALREADY_MAPPED = 3  # failed_address is the first that is
     NOT_MAPPED = 4  # failed_address is the first that is not
     NOT_TRANSLATABLE = 5  # not canonical, or wider than the walk or the entries
     EMPTY_RANGE = 6  # a length of 0
     WRAPPING_RANGE = 7  # beyond the end of all addresses
     BAD_MAPPING = 8  # flags that contradict each other, or that the hardware does not have
+
+
+@enumeration("pagetable_change_t")
+class Change(IntEnum):
+    """What becomes of a range."""
+
+    MAP = 0
+    UNMAP = 1
+    PROTECT = 2
 
 
 @struct("virtual_mem_info_t")

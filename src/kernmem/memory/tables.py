@@ -11,45 +11,41 @@ The order in which the tables and the MMU's caches change is here, the instructi
 from __future__ import annotations
 
 from kernmem.language import (
-    Array,
     Component,
     Image,
     PhysicalAddress,
     Struct,
     VirtualAddress,
-    array,
     kernel,
     linear,
+    outlined,
     panic,
     span,
     struct,
     u32,
     usize,
+    wrap_add,
 )
-from kernmem.memory.architecture import EntryFormat, Mmu
+from kernmem.memory.architecture import EntryFormat, Mapping, Mmu
 from kernmem.memory.physical import PhysicalMemory
-
-UNLINKED = 16
-"""So many tables are unlinked at most before the MMU is told to forget them."""
 
 
 @struct("pagetable_walk_t")
 class Walk(Struct):
-    """Where a walk for an address has got to."""
+    """A range of addresses, and the entry that a walk over them has got to."""
 
+    pagetable: PhysicalAddress
+    start: VirtualAddress
+    last: VirtualAddress  # the last byte
+    address: VirtualAddress  # whose entry it is
     table: PhysicalAddress
     index: usize
     entry: usize
+    mask: usize  # the bits of an address that tell the bytes of the entry apart
     level: u32
-    is_global: bool  # after a walk over a range: whether any leaf was
-
-
-@struct("pagetable_unlinked_t")
-class Unlinked(Struct):
-    """Tables that no entry leads to any more, but of which the MMU may still know."""
-
-    count: usize
-    tables: Array[usize] = array(usize, UNLINKED)
+    is_global: bool  # whether any leaf of the range is, was or becomes so
+    tables: usize  # how many the change will make
+    unlinked: PhysicalAddress  # the last that no entry leads to any more, if not 0
 
 
 class Tables(Component):
@@ -72,37 +68,60 @@ class Tables(Component):
     # Walking --------------------------------------------------------------------------------
 
     @kernel
-    def walk(
-        self, walk: Walk, pagetable: PhysicalAddress, address: VirtualAddress, lowest: u32
-    ) -> None:
-        """Go down to the entry of ``address`` that leads to no table, or that of ``lowest``."""
-        table = pagetable
-        level = u32(self.root_level)
-        index = self.entries.index(address, level)
-        entry = self.entries.read(table, index)
-        while level > lowest and self.entries.is_table(entry, level):
-            table = self.entries.next_table(entry)
+    def walk(self, walk: Walk) -> None:
+        """Go down to the entry of the address that leads to no table."""
+        self.walk_to(walk, u32(0))
+
+    @outlined
+    def walk_to(self, walk: Walk, lowest: u32) -> None:
+        """Go down to the entry of the address that leads to no table, or that of ``lowest``."""
+        below = walk.pagetable
+        level = u32(self.root_level + 1)
+        while True:
+            table = below
             level -= 1
-            index = self.entries.index(address, level)
+            index = self.entries.index(walk.address, level)
             entry = self.entries.read(table, index)
+            below = self.entries.next_table(entry)
+            if level <= lowest or not self.entries.is_table(entry, level):
+                break
         walk.table = table
         walk.index = index
         walk.entry = entry
         walk.level = level
+        walk.mask = self.mask(level)
+
+    @outlined
+    def begin(self, walk: Walk) -> None:
+        """Walk to the start of the range, if it is elsewhere."""
+        if walk.address != walk.start:
+            walk.address = walk.start
+            self.walk(walk)
+
+    @outlined
+    def next(self, walk: Walk) -> bool:
+        """Go on to the entry after this one; False if the range ends in this one."""
+        rest = self.rest(walk)
+        if walk.last - walk.address <= rest:
+            return False
+        walk.address += rest + 1
+        walk.index += 1
+        if walk.index < self.entries.table_length(walk.level):
+            walk.entry = self.entries.read(walk.table, walk.index)
+            if not self.entries.is_table(walk.entry, walk.level):
+                return True
+        self.walk(walk)
+        return True
 
     @kernel
-    def length(self, level: u32) -> usize:
-        """The bytes that an entry of ``level`` stands for."""
-        return usize(1) << self.entries.shift(level)
+    def rest(self, walk: Walk) -> usize:
+        """How many bytes of the entry lie behind the address."""
+        return walk.mask - (walk.address & walk.mask)
 
     @kernel
-    def reach(self, level: u32, address: VirtualAddress, last: VirtualAddress) -> VirtualAddress:
-        """The last address, ``last`` at most, that has the entry of ``level`` of ``address``."""
-        length = self.length(level)
-        rest = length - 1 - address % length
-        if last - address <= rest:
-            return last
-        return address + rest
+    def mask(self, level: u32) -> usize:
+        """The bits of an address within what an entry of ``level`` stands for."""
+        return (usize(1) << self.entries.shift(level)) - 1
 
     # Growing --------------------------------------------------------------------------------
 
@@ -138,181 +157,156 @@ class Tables(Component):
         return table
 
     @kernel
-    def grow(self, walk: Walk, address: VirtualAddress) -> None:
-        """Put an empty table where the walk for ``address`` has ended, and go on into it."""
+    def grow(self, walk: Walk) -> None:
+        """Put an empty table where the walk has ended, and go on into it."""
         table = self.new_table()
         self.mmu.order_tables()
         self.entries.write(walk.table, walk.index, self.entries.table(table))
-        walk.table = table
-        walk.level -= 1
-        walk.index = self.entries.index(address, walk.level)
-        walk.entry = usize(0)
+        self.walk(walk)
 
     @kernel
-    def tables_to_map(
-        self, level: u32, start: VirtualAddress, last: VirtualAddress, frame: PhysicalAddress
-    ) -> usize:
-        """How many tables :meth:`grow` will make under an empty entry of ``level`` for a range.
+    def needed(self, walk: Walk, skew: usize) -> usize:
+        """How many tables it takes under this entry that leaves begin and end where the range does.
 
-        A table is needed for each slot of the level above it that no block can fill: of those
-        that the range covers from end to end, if the frames are aligned as the addresses are, none.
+        ``skew`` has the bits in which the addresses differ from their frames.  A table is needed
+        for each slot of the level above it that no block can fill: of those that the range covers
+        from end to end, if the frames are aligned as the addresses are, none.
         """
         tables = usize(0)
+        rest = self.rest(walk)
+        last = walk.address + rest if rest < walk.last - walk.address else walk.last
+        level = walk.level
         while level > 0:
-            length = self.length(level)
-            slots = last // length - start // length + 1
-            if level <= self.block_levels and start % length == frame % length:
+            shift = self.entries.shift(level)
+            mask = self.mask(level)
+            slots = (last >> shift) - (walk.address >> shift) + 1
+            if level <= self.block_levels and skew & mask == 0:
                 parts = usize(0)
-                if start % length != 0:
+                if walk.address & mask != 0:
                     parts += 1
-                if last % length != length - 1:
+                if last & mask != mask:
                     parts += 1
+                if parts == 0:
+                    break
                 if parts < slots:
                     slots = parts
             tables += slots
             level -= 1
         return tables
 
+    # Writing --------------------------------------------------------------------------------
+
+    @outlined
+    def write_run(self, walk: Walk, entry: usize, step: usize) -> None:
+        """Write this entry, and those behind it in the table that the range covers as well.
+
+        Up to the next table entry, and each ``step`` more than the one before.  The walk is at
+        the last of them then.
+        """
+        shift = self.entries.shift(walk.level)
+        length = self.entries.table_length(walk.level)
+        end = walk.index + ((walk.last - walk.address + 1) >> shift)
+        if end > length:
+            end = length
+        stop = self._write(walk.table, walk.index, end, walk.level, entry, step)
+        walk.address += (stop - 1 - walk.index) << shift
+        walk.index = stop - 1
+
+    @outlined
+    def _write(
+        self,
+        table: PhysicalAddress,
+        index: usize,
+        end: usize,
+        level: u32,
+        entry: usize,
+        step: usize,
+    ) -> usize:
+        """Write entries from ``index`` up to ``end`` or a table entry; where that is."""
+        while index < end:
+            old = self.entries.read(table, index)
+            if self.entries.is_table(old, level):
+                break
+            self.entries.write(table, index, entry)
+            entry = wrap_add(entry, step)
+            index += 1
+        return index
+
     # Splitting ------------------------------------------------------------------------------
 
     @kernel
-    def tables_to_split(
-        self, level: u32, start: VirtualAddress, last_level: u32, last: VirtualAddress
-    ) -> usize:
-        """How many tables it takes that leaves begin at ``start`` and end at ``last``.
-
-        ``level`` and ``last_level`` are those of the leaves that they are in.
-        """
-        tables = usize(0)
-        while level > 0 or last_level > 0:
-            above = level if level > last_level else last_level
-            length = self.length(above)
-            begins = level == above and start % length != 0
-            ends = last_level == above and last % length != length - 1
-            if begins:
-                tables += 1
-            if ends and not (begins and start // length == last // length):
-                tables += 1
-            if level == above:
-                level -= 1
-            if last_level == above:
-                last_level -= 1
-        return tables
-
-    @kernel
-    def first(self, level: u32, address: VirtualAddress) -> VirtualAddress:
-        """The first address that has the entry of ``level`` of ``address``."""
-        return address - address % self.length(level)
-
-    @kernel
-    def split(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        address: VirtualAddress,
-        start: VirtualAddress,
-        last: VirtualAddress,
-    ) -> None:
-        """Split the leaf of ``address`` until leaves begin at ``start`` and end at ``last``.
-
-        All tables that it takes are made before the old entry is broken and the new one made.  In
-        between only that entry is written: the new tables may lie in the block that is missing.
-        """
-        self.walk(walk, pagetable, address, u32(0))
-        level = walk.level
-        first = self.first(level, address)
-        begins = first < start
-        ends = last - first < self.length(level) - 1
-        if not begins and not ends:
-            return
-        is_global = self.entries.is_global(walk.entry, level)
-        parts = self._parts(walk.entry, level)
-        if begins:
-            self._divide(parts, level - 1, start, False)
-        if ends:
-            self._divide(parts, level - 1, last, True)
-        self.mmu.order_tables()
-        self.entries.write(walk.table, walk.index, usize(0))
-        self.mmu.retire_page(pagetable, address, is_global)
-        self.entries.write(walk.table, walk.index, self.entries.table(parts))
-        self.mmu.publish_range(pagetable, address, address, is_global)
-
-    @kernel
-    def _parts(self, block: usize, level: u32) -> PhysicalAddress:
+    def parts(self, block: usize, level: u32) -> PhysicalAddress:
         """A table, not linked yet, that maps the same as an entry of ``level``."""
-        frame = self.entries.frame(block, level)
         mapping = self.entries.mapping(block, level)
-        length = self.length(level - 1)
+        first = self.entries.leaf(self.entries.frame(block, level), mapping, level - 1)
+        length = self.entries.table_length(level - 1)
         table = self.new_table()
-        for number in span(usize(0), self.entries.table_length(level - 1)):
-            leaf = self.entries.leaf(frame + number * length, mapping, level - 1)
-            self.entries.write(table, number, leaf)
+        step = self.entries.step(self.mask(level - 1) + 1)
+        self._write(table, usize(0), length, level - 1, first, step)
         return table
 
     @kernel
-    def _divide(
-        self, table: PhysicalAddress, level: u32, address: VirtualAddress, at_end: bool
-    ) -> None:
-        """Below a table that is not linked yet, let a leaf begin, or ``at_end`` end, there."""
+    def divide(self, table: PhysicalAddress, level: u32, address: VirtualAddress) -> None:
+        """Let a leaf begin at ``address``, in the ``table`` of an entry of ``level``.
+
+        The table is not linked yet.
+        """
         while True:
-            length = self.length(level)
-            edge = length - 1 if at_end else usize(0)
-            if address % length == edge:
+            level -= 1
+            if address & self.mask(level) == 0:
                 break
             index = self.entries.index(address, level)
             entry = self.entries.read(table, index)
             if self.entries.is_leaf(entry, level):
-                entry = self.entries.table(self._parts(entry, level))
+                entry = self.entries.table(self.parts(entry, level))
                 self.entries.write(table, index, entry)
             table = self.entries.next_table(entry)
-            level -= 1
 
     # Shrinking ------------------------------------------------------------------------------
 
     @kernel
-    def prune(
-        self,
-        walk: Walk,
-        pagetable: PhysicalAddress,
-        address: VirtualAddress,
-        run: usize,
-        unlinked: Unlinked,
-    ) -> None:
-        """Unlink what became empty when, from ``address`` on, ``run`` entries were cleared."""
-        first = walk.index
-        end = first + run
-        while walk.level < self.root_level and self._is_empty_beside(walk, first, end):
-            unlinked.tables[unlinked.count] = usize(walk.table)
-            unlinked.count += 1
-            self.walk(walk, pagetable, address, walk.level + 1)
-            self.entries.write(walk.table, walk.index, usize(0))
-            first = walk.index
-            end = first + 1
+    def prune(self, walk: Walk) -> None:
+        """Unlink the table of an entry that was cleared, and those above it, if they are empty.
 
-    @kernel
-    def _is_empty_beside(self, walk: Walk, first: usize, end: usize) -> bool:
-        """Whether no entry of a table is taken, where those from ``first`` to ``end`` are not.
-
-        Looks outward from them, as what is in use mostly has a neighbour.
+        They wait in a list: the first entry of each is a leaf without access to the next, which a
+        walker that still comes through it may find.
         """
-        length = self.entries.table_length(walk.level)
-        while first > 0 or end < length:
-            if first > 0:
-                first -= 1
-                if self.entries.read(walk.table, first) != 0:
-                    return False
-            if end < length:
-                if self.entries.read(walk.table, end) != 0:
-                    return False
-                end += 1
-        return True
+        while walk.level < self.root_level and self._nearest(walk) == 0:
+            link = self.entries.leaf(walk.unlinked, Mapping.NO_ACCESS, u32(0))
+            self.entries.write(walk.table, usize(0), link)
+            walk.unlinked = walk.table
+            self.walk_to(walk, walk.level + 1)
+            self.entries.write(walk.table, walk.index, usize(0))
 
     @kernel
-    def release(self, unlinked: Unlinked) -> None:
-        """Give back tables that the MMU has forgotten."""
-        for number in span(usize(0), unlinked.count):
-            self.physical.free_physical_page(PhysicalAddress(unlinked.tables[number]))
-        unlinked.count = usize(0)
+    def _nearest(self, walk: Walk) -> usize:
+        """How far the nearest other entry is that is taken; 0 if none of the table is."""
+        length = self.entries.table_length(walk.level)
+        for distance in span(usize(1), length // 2 + 1):
+            after = self.entries.read(walk.table, (walk.index + distance) % length)
+            before = self.entries.read(walk.table, (walk.index + length - distance) % length)
+            if after != 0 or before != 0:
+                return distance
+        return usize(0)
+
+    @kernel
+    def release(self, walk: Walk) -> None:
+        """Give back the unlinked tables, of which the MMU knows no more.
+
+        In the order in which they were unlinked, so that their list is turned round first.
+        """
+        table = walk.unlinked
+        later = PhysicalAddress(0)
+        while table != PhysicalAddress(0):
+            link = self.entries.read(table, usize(0))
+            turned = self.entries.leaf(later, Mapping.NO_ACCESS, u32(0))
+            self.entries.write(table, usize(0), turned)
+            later = table
+            table = self.entries.frame(link, u32(0))
+        while later != PhysicalAddress(0):
+            link = self.entries.read(later, usize(0))
+            self.physical.free_physical_page(later)
+            later = self.entries.frame(link, u32(0))
 
     @kernel
     def last_table_end(self, table: PhysicalAddress, level: u32) -> usize:

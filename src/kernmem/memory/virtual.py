@@ -20,13 +20,14 @@ from kernmem.language import (
     api,
     from_linear,
     kernel,
+    outlined,
     panic,
     u32,
     usize,
 )
 from kernmem.memory.architecture import EntryFormat, Mapping, Mmu
 from kernmem.memory.leaves import Leaves
-from kernmem.memory.pagetable import PagetableStatus, VirtualMemInfo
+from kernmem.memory.pagetable import Change, PagetableStatus, VirtualMemInfo
 from kernmem.memory.physical import PhysicalMemory
 from kernmem.memory.tables import Tables, Walk
 
@@ -135,44 +136,7 @@ class VirtualMemory(Component):
         has changed nothing, and no other processor has seen half a range.  The new translations
         are visible when the call returns; nothing is invalidated, as nothing was valid.
         """
-        self.physical.require_addressable()
-        status = self._check_range(virtual, length)
-        if status != PagetableStatus.OK:
-            return status
-        if physical % self.page_length != 0:
-            return PagetableStatus.MISALIGNED
-        if physical > self.last_physical or length - 1 > self.last_physical - usize(physical):
-            return PagetableStatus.NOT_TRANSLATABLE
-        if not self._is_possible(mapping):
-            return PagetableStatus.BAD_MAPPING
-        last = virtual + (length - 1)
-        with self.local(Walk) as walk:
-            status = self.leaves.check_free(walk, pagetable, virtual, last, physical)
-            if status == PagetableStatus.OK:
-                self.leaves.map_leaves(walk, pagetable, virtual, last, physical, mapping)
-            return status
-
-    @kernel
-    def _check_range(self, virtual: VirtualAddress, length: usize) -> PagetableStatus:
-        """What is wrong with a range, whatever is mapped there."""
-        if length == 0:
-            return PagetableStatus.EMPTY_RANGE
-        if virtual % self.page_length != 0 or length % self.page_length != 0:
-            return PagetableStatus.MISALIGNED
-        if length - 1 > ~usize(0) - usize(virtual):
-            return PagetableStatus.WRAPPING_RANGE
-        if not self.entries.translates(virtual, virtual + (length - 1)):
-            return PagetableStatus.NOT_TRANSLATABLE
-        return PagetableStatus.OK
-
-    @kernel
-    def _is_possible(self, mapping: Mapping) -> bool:
-        """Whether no flag contradicts another, and the hardware has them all."""
-        if mapping | self.mappings != self.mappings:
-            return False
-        if Mapping.USER_READ_WRITE in mapping:
-            return Mapping.USER_READ_ONLY not in mapping and Mapping.READ_ONLY not in mapping
-        return Mapping.DEVICE not in mapping or Mapping.UNCACHED not in mapping
+        return self._change(pagetable, virtual, physical, length, mapping, Change.MAP)
 
     # Unmapping ------------------------------------------------------------------------------
 
@@ -194,16 +158,8 @@ class VirtualMemory(Component):
         returns, nobody translates by the old entries any more.  Panics if a block to be split
         holds the table in use or the running program.
         """
-        self.physical.require_addressable()
-        status = self._check_range(virtual, length)
-        if status != PagetableStatus.OK:
-            return status
-        last = virtual + (length - 1)
-        with self.local(Walk) as walk:
-            status = self.leaves.isolate(walk, pagetable, virtual, last)
-            if status == PagetableStatus.OK:
-                self.leaves.unmap_leaves(walk, pagetable, virtual, last)
-            return status
+        physical = from_linear(virtual)
+        return self._change(pagetable, virtual, physical, length, Mapping.KERNEL, Change.UNMAP)
 
     # Protecting -----------------------------------------------------------------------------
 
@@ -217,23 +173,81 @@ class VirtualMemory(Component):
         the architecture asks for it, as for another memory type on Arm, a leaf is invalid for a
         while: the kernel must not stand on it.
         """
+        physical = from_linear(virtual)
+        return self._change(pagetable, virtual, physical, length, mapping, Change.PROTECT)
+
+    # What they share ------------------------------------------------------------------------
+
+    @outlined
+    def _change(
+        self,
+        pagetable: PhysicalAddress,
+        virtual: VirtualAddress,
+        physical: PhysicalAddress,
+        length: usize,
+        mapping: Mapping,
+        change: Change,
+    ) -> PagetableStatus:
+        """Change a range, if nothing is wrong.
+
+        Where it is mapped already, ``physical`` only has to be aligned as the frames are.
+        """
         self.physical.require_addressable()
         status = self._check_range(virtual, length)
+        if status == PagetableStatus.OK and change == Change.MAP:
+            status = self._check_frames(physical, length)
         if status != PagetableStatus.OK:
             return status
         if not self._is_possible(mapping):
             return PagetableStatus.BAD_MAPPING
-        last = virtual + (length - 1)
         with self.local(Walk) as walk:
-            status = self.leaves.isolate(walk, pagetable, virtual, last)
-            if status == PagetableStatus.OK:
-                is_global = walk.is_global or Mapping.GLOBAL in mapping
-                broken = self.leaves.change_leaves(walk, pagetable, virtual, last, mapping)
-                self.mmu.retire_range(pagetable, virtual, last, is_global)
-                if broken:
-                    self.leaves.change_leaves(walk, pagetable, virtual, last, mapping)
-                    self.mmu.publish_range(pagetable, virtual, last, is_global)
-            return status
+            walk.pagetable = pagetable
+            walk.start = virtual
+            walk.last = virtual + (length - 1)
+            walk.is_global = Mapping.GLOBAL in mapping
+            status = self.leaves.check(walk, physical, change != Change.MAP)
+            if status != PagetableStatus.OK:
+                return status
+            if change == Change.MAP:
+                self.leaves.map_leaves(walk, physical, mapping)
+                return status
+            self.leaves.split_ends(walk)
+            if change == Change.UNMAP:
+                self.leaves.unmap_leaves(walk)
+            else:
+                self.leaves.protect_leaves(walk, mapping)
+        return PagetableStatus.OK
+
+    @kernel
+    def _check_range(self, virtual: VirtualAddress, length: usize) -> PagetableStatus:
+        """What is wrong with a range, whatever is mapped there."""
+        if length == 0:
+            return PagetableStatus.EMPTY_RANGE
+        if virtual % self.page_length != 0 or length % self.page_length != 0:
+            return PagetableStatus.MISALIGNED
+        if length - 1 > ~usize(0) - usize(virtual):
+            return PagetableStatus.WRAPPING_RANGE
+        if not self.entries.translates(virtual, virtual + (length - 1)):
+            return PagetableStatus.NOT_TRANSLATABLE
+        return PagetableStatus.OK
+
+    @kernel
+    def _check_frames(self, physical: PhysicalAddress, length: usize) -> PagetableStatus:
+        """What is wrong with the frames that a range is to be mapped to."""
+        if physical % self.page_length != 0:
+            return PagetableStatus.MISALIGNED
+        if physical > self.last_physical or length - 1 > self.last_physical - usize(physical):
+            return PagetableStatus.NOT_TRANSLATABLE
+        return PagetableStatus.OK
+
+    @kernel
+    def _is_possible(self, mapping: Mapping) -> bool:
+        """Whether no flag contradicts another, and the hardware has them all."""
+        if mapping | self.mappings != self.mappings:
+            return False
+        if Mapping.USER_READ_WRITE in mapping:
+            return Mapping.USER_READ_ONLY not in mapping and Mapping.READ_ONLY not in mapping
+        return Mapping.DEVICE not in mapping or Mapping.UNCACHED not in mapping
 
     # Looking up -----------------------------------------------------------------------------
 
@@ -249,11 +263,12 @@ class VirtualMemory(Component):
         if not self.entries.translates(virtual, virtual):
             return None
         with self.local(Walk) as walk:
-            self.tables.walk(walk, pagetable, virtual, u32(0))
+            walk.pagetable = pagetable
+            walk.address = virtual
+            self.tables.walk(walk)
             if not self.entries.is_valid(walk.entry):
                 return None
-            frame = self.entries.frame(walk.entry, walk.level)
-            physical = frame + virtual % self.tables.length(walk.level)
+            physical = self.entries.frame(walk.entry, walk.level) + (virtual & walk.mask)
             return None if physical == PhysicalAddress(0) else physical
 
     # The MMU --------------------------------------------------------------------------------
@@ -274,7 +289,7 @@ class VirtualMemory(Component):
         self.mmu.switch(pagetable)
         self._now_current(pagetable)
 
-    @kernel
+    @outlined
     def _now_current(self, pagetable: PhysicalAddress) -> None:
         self.info.current_pagetable = pagetable
         self.physical.set_addressable(self.info.linear_pagetable == pagetable)
