@@ -13,6 +13,7 @@ from functools import partial
 
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.ns16550 import Ns16550
+from kernmem.hardware.firmware_map import FirmwareMap
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
 from kernmem.hardware.x86_64.boot import x86_64_boot
@@ -27,7 +28,6 @@ from kernmem.language import (
     PhysicalAddress,
     Struct,
     Target,
-    intrinsic,
     kernel,
     linear,
     panic,
@@ -38,7 +38,7 @@ from kernmem.language import (
     usize,
     wrap_add,
 )
-from kernmem.memory.architecture import Hardware, MemoryMap, Places, Region
+from kernmem.memory.architecture import Hardware, Places, Region
 
 LOW_MEMORY_END = 0x10_0000  # the BIOS's, video memory, and what real mode needs, as in Linux
 PROGRAM = Region(0x10_0000, 0x20_0000)
@@ -87,14 +87,16 @@ class MemoryRange(Struct):
     reserved: u32
 
 
-class PcMap(MemoryMap):
+class PcMap(FirmwareMap):
     """RAM as the loader says; COM1 is at ports, and needs no address."""
+
+    passed_to_model = START_INFO
 
     @kernel
     def report(self) -> None:
         """The loader's memory map; whatever it does not call RAM is reserved."""
-        place = self.start_info()
-        info = self.at(StartInfo, linear(PhysicalAddress(place)))
+        place = u64(self.passed())
+        info = self.at(StartInfo, linear(self.passed()))
         if info.magic != MAGIC or info.version == 0:
             panic(f"no start info with a memory map at {place:#x}: boot with a PVH loader")
         self.ranges.reserve(u64(0), u64(LOW_MEMORY_END))
@@ -106,11 +108,6 @@ class PcMap(MemoryMap):
                 self.ranges.add_ram(entry.start, end)
             else:
                 self.ranges.reserve(entry.start, end)
-
-    @intrinsic(x86_64="extern uint64_t boot_info;\nreturn boot_info;")
-    def start_info(self) -> u64:
-        """The address of the start info, which ``boot.S`` kept."""
-        return u64(START_INFO)
 
 
 def build(image: Image, levels: int = 4) -> Hardware:

@@ -31,7 +31,7 @@ from kernmem.hardware.riscv64.mmu import Riscv64Mmu
 from kernmem.hardware.riscv64.probe import Riscv64Probe
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.tree_map import TreeMap
-from kernmem.language import Image, PhysicalAddress, Target, intrinsic
+from kernmem.language import Image, Target
 from kernmem.memory.architecture import Hardware, Places, Region
 
 RAM = Region(0x8000_0000, 0x8800_0000)  # what the simulators have: QEMU's -m 128
@@ -47,10 +47,7 @@ SEGMENT_LENGTH = 0x10_0000_0000
 class VirtMap(TreeMap):
     """The device tree is where a1 said at the entry."""
 
-    @intrinsic(riscv64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;")
-    def firmware_tree(self) -> PhysicalAddress:
-        """Where the firmware left the device tree."""
-        return PhysicalAddress(TREE)
+    passed_to_model = TREE
 
 
 def device_tree(*, firmware: bool = True) -> bytes:

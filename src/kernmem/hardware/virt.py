@@ -20,7 +20,7 @@ from kernmem.hardware.devices.psci import SemihostingOrPsci
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.tree_map import TreeMap
-from kernmem.language import Image, PhysicalAddress, Target, intrinsic, kernel
+from kernmem.language import Image, PhysicalAddress, Target, kernel
 from kernmem.memory.architecture import Hardware, Places, Region
 
 RAM = Region(0x4000_0000, 0x4800_0000)  # what the simulators have: QEMU's -m 128
@@ -38,18 +38,10 @@ class VirtMap(TreeMap):
     @kernel
     def firmware_tree(self) -> PhysicalAddress:
         """Where Linux's boot protocol says; who loads an ELF file says nothing."""
-        passed = self.passed_tree()
-        if passed is None:
+        passed = self.passed()
+        if passed == PhysicalAddress(0):
             return PhysicalAddress(TREE)
         return passed
-
-    @intrinsic(
-        aarch64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;",
-        armv7="extern const uint32_t boot_device_tree;\nreturn boot_device_tree;",
-    )
-    def passed_tree(self) -> PhysicalAddress | None:
-        """What was in x0 at the entry; on a 32-bit core, in r2."""
-        return None
 
 
 def build(image: Image, page_bits: int, program: Region = PROGRAM) -> Hardware:
