@@ -11,16 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.devices.debug_exit import DebugExit, debug_exit_status
 from kernmem.hardware.devices.ns16550 import Ns16550
 from kernmem.hardware.firmware_map import FirmwareMap
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
-from kernmem.hardware.x86_64.boot import x86_64_boot
+from kernmem.hardware.x86_64.boot import x86_64
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import Instructions
 from kernmem.hardware.x86_64.mmu import X86Mmu
-from kernmem.hardware.x86_64.ports import DebugExit, Ports
+from kernmem.hardware.x86_64.ports import Ports
 from kernmem.hardware.x86_64.probe import X86Probe
 from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.language import (
@@ -149,10 +151,18 @@ def peripherals(bus: Bus, *beyond: Region) -> tuple[Peripheral, ...]:
     return ()
 
 
-IMAGE = "pc.elf"
 QEMU = (
     *("qemu-system-x86_64", "-M", "q35", "-m", "64M", "-nodefaults"),
     *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"),
+)
+
+BOOT = Boot(
+    x86_64(levels=4),
+    image_name="pc.elf",
+    entry_level=0,
+    qemu=QEMU,
+    qemu_status=debug_exit_status,
+    loads_elf=True,
 )
 
 PC = HardwareDescription(
@@ -164,7 +174,7 @@ PC = HardwareDescription(
     program=PROGRAM,
     simulated_mmu=SimulatedX86,
     peripherals=peripherals,
-    boot=x86_64_boot(image_name=IMAGE, qemu=QEMU),
+    boot=BOOT,
 )
 
 PC_LA57 = replace(
@@ -173,5 +183,5 @@ PC_LA57 = replace(
     title="the same PC, 5 levels of tables",
     build=partial(build, levels=5),
     simulated_mmu=partial(SimulatedX86, levels=5),
-    boot=x86_64_boot(image_name=IMAGE, levels=5, qemu=(*QEMU, "-cpu", "qemu64,+la57")),
+    boot=replace(BOOT, code=x86_64(levels=5), qemu=(*QEMU, "-cpu", "qemu64,+la57")),
 )

@@ -18,13 +18,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.finisher import Finisher, SimulatedFinisher
 from kernmem.hardware.devices.ns16550 import Ns16550, SimulatedNs16550
 from kernmem.hardware.devices.registers import DeviceRegisters
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
-from kernmem.hardware.riscv64.boot import riscv64_boot
+from kernmem.hardware.riscv64.boot import RISCV64
 from kernmem.hardware.riscv64.entry import PagedEntries
 from kernmem.hardware.riscv64.instructions import Instructions
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
@@ -100,7 +101,8 @@ def peripherals(bus: Bus, *, firmware: bool = True) -> tuple[Peripheral, ...]:
 
 
 QEMU = ("qemu-system-riscv64", "-M", "virt", "-m", "128")
-BOOT = riscv64_boot(
+BOOT = Boot(
+    RISCV64,
     image_name="kernel.img",
     entry_level=1,  # supervisor mode
     arguments=(0, TREE),  # the number of the hart, the device tree

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from kernmem.hardware.aarch64.boot import aarch64_boot
+from kernmem.hardware.aarch64.boot import AARCH64
 from kernmem.hardware.aarch64.entry import Granule
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.aarch64.probe import Aarch64Probe
 from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011, SimulatedPl011
 from kernmem.hardware.devices.psci import SemihostingOrPsci
+from kernmem.hardware.devices.semihosting import QEMU_SEMIHOSTING
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.tree_map import TreeMap
@@ -95,10 +97,14 @@ def virt(name: str, page_bits: int) -> HardwareDescription:
         program=PROGRAM,
         simulated_mmu=partial(SimulatedAarch64, features=EVERY_GRANULE),
         peripherals=peripherals,
-        boot=aarch64_boot(
+        boot=Boot(
+            AARCH64,
             image_name=f"{name}.elf",
             entry_level=1,
-            qemu=("qemu-system-aarch64", "-M", "virt", "-cpu", "max", "-m", "128"),
+            qemu=(
+                *("qemu-system-aarch64", "-M", "virt", "-cpu", "max", "-m", "128"),
+                *QEMU_SEMIHOSTING,
+            ),
             loads_elf=True,
         ),
     )
