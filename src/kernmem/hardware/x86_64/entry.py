@@ -11,7 +11,7 @@ bits     meaning in the entries that are made here
 6        D: dirty; leaves only
 7        PS: a block; at level 0, where there are only pages, this is PAT
 8        G: MOV to CR3 leaves the translation in the TLB, while CR4.PGE is 1
-12       PAT of a block, as bit 7 is taken
+12       PAT of a block, as bit 7 is taken; lower than its address, of which it is no part
 51:m     physical address, m the lowest address bit of the page or block
 63       XD: nobody executes, if any level says so (EFER.NXE)
 =======  ====================================================================================
