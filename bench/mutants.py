@@ -66,14 +66,8 @@ class Mutant(NamedTuple):
 
 def mutants(driver: type[Mmu], holder: Path) -> Iterator[Mutant]:
     """The class with each ``self.cpu.<instruction>(…)`` statement left out, in order."""
-    module = sys.modules[driver.__module__]
-    tree = ast.parse(inspect.getsource(module))
-    (body,) = (
-        each
-        for each in tree.body
-        if isinstance(each, ast.ClassDef) and each.name == driver.__name__
-    )
-    for method in body.body:
+    tree, body = written_out(driver)
+    for method in body:
         if isinstance(method, ast.FunctionDef):
             for block, place in instructions(method):
                 statement, block[place] = block[place], ast.Pass()
@@ -81,6 +75,30 @@ def mutants(driver: type[Mmu], holder: Path) -> Iterator[Mutant]:
                 block[place] = statement
                 missing = ast.unparse(statement).removeprefix("self.cpu.")
                 yield Mutant(method.name, missing, made)
+
+
+def written_out(driver: type[Mmu]) -> tuple[ast.Module, list[ast.stmt]]:
+    """The module of a driver, and in it the body of its class, with all that it inherits."""
+    bench = of_tests("hardware.bench")
+    tree = ast.parse(inspect.getsource(sys.modules[driver.__module__]))
+    (place,) = (
+        number
+        for number, each in enumerate(tree.body)
+        if isinstance(each, ast.ClassDef) and each.name == driver.__name__
+    )
+    (whole,) = bench.written_out(driver).body
+    tree.body[place] = whole
+    for base in bench.bases(driver):
+        others = ast.parse(inspect.getsource(sys.modules[base.__module__])).body
+        tree.body[place:place] = [each for each in others if isinstance(each, ast.ImportFrom)][1:]
+    return tree, whole.body
+
+
+def of_tests(name: str) -> ModuleType:
+    """A module of the tests, where drivers are weakened as well."""
+    if str(TESTS) not in sys.path:
+        sys.path.insert(0, str(TESTS))
+    return importlib.import_module(name)
 
 
 def instructions(method: ast.FunctionDef) -> list[tuple[list[ast.stmt], int]]:
@@ -203,9 +221,8 @@ def on_machines(hardware: HardwareDescription) -> tuple[str, str, str]:
 
 def failing_test(driver: type[Mmu], mutant: Mutant) -> str:
     """The id of the test about this very mutant, if the model notices the mutant there."""
-    sys.path.insert(0, str(TESTS))
     architecture = driver.__module__.split(".")[-2]
-    module = importlib.import_module(f"hardware.{architecture}.test_mutations")
+    module = of_tests(f"hardware.{architecture}.test_mutations")
     test = module.test_every_instruction_is_needed
     (cases,) = (mark.args[1] for mark in test.pytestmark if mark.name == "parametrize")
     for case in cases:

@@ -5,8 +5,13 @@ Each architecture has a bench of its own, which says where things are and fills 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import sys
+import textwrap
 from collections.abc import Callable
+from typing import Any
 
 from kernmem.hardware import HardwareDescription
 from kernmem.language import (
@@ -179,6 +184,57 @@ def change_global_pages(
             bench.mmu.switch(space)
             assert not bench.answers(reads[0]), "a page is read that was unmapped in every space"
         bench.mmu.switch(PhysicalAddress(elsewhere))
+
+
+# A driver, to be weakened -----------------------------------------------------------------------
+
+STEPS = (
+    "order_tables",
+    "publish_page",
+    "invalidate_leaf",
+    "invalidate",
+    "invalidate_all",
+    "complete",
+)
+"""What drivers are made of; a call of one can be left out, as an instruction can."""
+
+
+def written_out(driver: type[Mmu]) -> ast.Module:
+    """The source of a driver's class, with all methods that it inherits in it."""
+    tree = class_source(driver)
+    (body,) = (each.body for each in tree.body if isinstance(each, ast.ClassDef))
+    for base in bases(driver):
+        known = {each.name for each in body if isinstance(each, ast.FunctionDef)}
+        (inherited,) = class_source(base).body
+        assert isinstance(inherited, ast.ClassDef)
+        body += [
+            each
+            for each in inherited.body
+            if isinstance(each, ast.FunctionDef) and each.name not in known
+        ]
+    return tree
+
+
+def class_source(cls: type) -> ast.Module:
+    """The source of one class alone."""
+    return ast.parse(textwrap.dedent(inspect.getsource(cls)))
+
+
+def bases(driver: type[Mmu]) -> tuple[type, ...]:
+    """The drivers that a driver inherits from, the nearest first."""
+    return driver.__mro__[1 : driver.__mro__.index(Mmu)]
+
+
+def made(tree: ast.Module | str, driver: type[Mmu]) -> Any:
+    """The class of changed source, which was :func:`written_out` of a driver."""
+    names: dict[str, Any] = {}
+    for each in reversed((driver, *bases(driver))):
+        names.update(vars(sys.modules[each.__module__]))
+    if isinstance(tree, ast.Module):
+        tree = ast.unparse(tree)
+    file = inspect.getfile(driver)
+    exec(compile("from __future__ import annotations\n" + tree, file, "exec"), names)
+    return names[driver.__name__]
 
 
 class Broken:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kernmem.hardware.aarch64.boot import aarch64_boot
+from kernmem.hardware import find
 from kernmem.hardware.boot import FREESTANDING
 from kernmem.machine import toolchain
 from kernmem.machine.image import C_FLAGS
@@ -55,13 +55,14 @@ def test_a_cache_that_cannot_be_made_is_named(
         toolchain.cache_directory()
 
 
-def test_the_runtime_of_images_compiles_without_a_warning() -> None:
-    boot = aarch64_boot(image_name="any.img", entry_level=1)
+@pytest.mark.parametrize("board", ["rpi3", "armv7-virt", "pc", "riscv-virt"])
+def test_the_runtime_of_images_compiles_without_a_warning(board: str) -> None:
+    code = find(board).boot.code
     strict = ("-Wall", "-Wextra", "-Wconversion", "-Wsign-conversion", "-Wmissing-prototypes")
     sources = {
         path.name: path.read_text()
-        for folder in (FREESTANDING, boot.sources)
+        for folder in (FREESTANDING, code.sources)
         for path in folder.iterdir()
         if path.suffix in (".c", ".h")
     }
-    Compiler((*boot.flags, *boot.early_flags, *C_FLAGS, *strict, "-Werror")).compile(sources)
+    Compiler((*code.flags, *code.early_flags, *C_FLAGS, *strict, "-Werror")).compile(sources)

@@ -175,7 +175,7 @@ def test_no_identifier_is_of_two_tables(count: int, steps: list[tuple[bool, int]
 
 # In the memory manager -------------------------------------------------------------------------
 
-WITH_IDENTIFIERS = ["lab", "virt", "pc", "pc-la57", "riscv-virt", "riscv-virt-sv48"]
+WITH_IDENTIFIERS = ["lab", "virt", "pc", "pc-la57", "riscv-virt", "riscv-virt-sv48", "armv7-virt"]
 
 
 def manager_of(hardware: str) -> Model:
@@ -213,7 +213,7 @@ def test_a_root_that_is_used_again_is_another_space(hardware: str) -> None:
     spaces_come_and_go(manager_of(hardware))
 
 
-@pytest.mark.parametrize("hardware", ["lab", "virt", "pc", "pc-la57"])
+@pytest.mark.parametrize("hardware", ["lab", "virt", "pc", "pc-la57", "armv7-virt"])
 def test_that_it_is_forgotten_matters(hardware: str) -> None:
     """Without that, the old space comes back; RISC-V's fence after a mapping drops it anyway."""
     model = manager_of(hardware)

@@ -30,7 +30,7 @@ class Source:
         self.node = self._find(function.__code__.co_firstlineno)
 
     def _find(self, first_line: int) -> ast.FunctionDef:
-        name = self.function.__name__
+        name = self.function.__code__.co_name  # as it is written there
         for node in functions_of(self.file, tuple(linecache.getlines(self.file))):
             if node.name == name and _first_line(node) == first_line:
                 return node

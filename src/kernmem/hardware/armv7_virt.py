@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from kernmem.hardware.armv7.boot import armv7_boot
+from kernmem.hardware.armv7.boot import ARMV7
 from kernmem.hardware.armv7.entry import ShortDescriptors
 from kernmem.hardware.armv7.instructions import Instructions
 from kernmem.hardware.armv7.mmu import Armv7Mmu
 from kernmem.hardware.armv7.probe import Armv7Probe
 from kernmem.hardware.armv7.simulated import SimulatedArmv7
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011
 from kernmem.hardware.devices.psci import SemihostingOrPsci
+from kernmem.hardware.devices.semihosting import QEMU_SEMIHOSTING
 from kernmem.hardware.virt import PROGRAM, RAM, UART, VirtMap, peripherals
 from kernmem.language import Image, Target
 from kernmem.memory.architecture import Hardware, Places, Region
@@ -48,8 +50,14 @@ ARMV7_VIRT = HardwareDescription(
     program=PROGRAM,
     simulated_mmu=SimulatedArmv7,
     peripherals=peripherals,
-    boot=armv7_boot(
+    boot=Boot(
+        ARMV7,
         image_name="armv7-virt.elf",
-        qemu=("qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", "128"),
+        entry_level=1,
+        qemu=(
+            *("qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", "128"),
+            *QEMU_SEMIHOSTING,
+        ),
+        loads_elf=True,
     ),
 )

@@ -10,10 +10,42 @@
 /* The prober's and the exception handler's variables, for images whose board declares none. */
 __attribute__((weak)) uint64_t fault_expected, fault_syndrome, fault_address;
 
+/* What the firmware has passed to the kernel. */
+uintptr_t boot_argument;
+
 /* An image that is only there to be called into has nothing to do of its own. */
 __attribute__((weak)) void kernel_main(void);
 void kernel_main(void)
 {
+}
+
+/* A machine that only calls functions stops at kernmem_ready, and its calls return to
+ * kernmem_done. */
+void kernmem_ready(void);
+_Noreturn void kernmem_done(void);
+
+__attribute__((noinline)) void kernmem_ready(void)
+{
+    kernel_main();
+}
+
+__attribute__((noinline)) _Noreturn void kernmem_done(void)
+{
+    kernmem_exit(0);
+    park(); /* the board has no way out */
+}
+
+_Noreturn void kernmem_start(uintptr_t argument)
+{
+    extern uint64_t __bss_start[], __bss_end[];
+
+    /* C promises that variables start as zero.  volatile: or a compiler calls memset, which is
+     * slower here, as it goes byte by byte. */
+    for (volatile uint64_t *word = __bss_start; word < __bss_end; word++)
+        *word = 0;
+    boot_argument = argument;
+    kernmem_ready(); /* if it returns, all went well */
+    kernmem_done();
 }
 
 _Noreturn void kernmem_stop(uint32_t status)

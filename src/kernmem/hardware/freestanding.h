@@ -15,6 +15,13 @@ void kernmem_exit(uint32_t status);
 /* The same, and wait for ever if it cannot be left. */
 _Noreturn void kernmem_stop(uint32_t status);
 
+/* Where boot.S goes, on a stack, with exceptions going to the vectors: `argument` is what the
+ * firmware has passed, the address of a device tree or the like. */
+_Noreturn void kernmem_start(uintptr_t argument);
+
+/* Wait for ever; of boot.S. */
+_Noreturn void park(void);
+
 /* Around what an exception handler prints: the first line, false if there is a report already; and
  * the last, which ends the kernel.  `caller` may be 0, for not known. */
 _Bool report_begins(const char *exception);

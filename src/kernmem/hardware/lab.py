@@ -6,12 +6,13 @@ addresses, and all machines can be compared byte for byte.
 
 from __future__ import annotations
 
-from kernmem.hardware.aarch64.boot import aarch64_boot
+from kernmem.hardware.aarch64.boot import AARCH64
 from kernmem.hardware.aarch64.entry import Granule64K
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.aarch64.probe import Aarch64Probe
 from kernmem.hardware.aarch64.simulated import SimulatedAarch64
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011, SimulatedPl011
 from kernmem.hardware.devices.semihosting import Semihosting
@@ -68,5 +69,5 @@ LAB = HardwareDescription(
     program=PROGRAM,
     simulated_mmu=SimulatedAarch64,
     peripherals=peripherals,
-    boot=aarch64_boot(image_name="lab.img", entry_level=1),
+    boot=Boot(AARCH64, image_name="lab.img", entry_level=1),
 )

@@ -11,15 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
+from kernmem.hardware.devices.debug_exit import DebugExit, debug_exit_status
 from kernmem.hardware.devices.ns16550 import Ns16550
+from kernmem.hardware.firmware_map import FirmwareMap
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
-from kernmem.hardware.x86_64.boot import x86_64_boot
+from kernmem.hardware.x86_64.boot import x86_64
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import Instructions
 from kernmem.hardware.x86_64.mmu import X86Mmu
-from kernmem.hardware.x86_64.ports import DebugExit, Ports
+from kernmem.hardware.x86_64.ports import Ports
 from kernmem.hardware.x86_64.probe import X86Probe
 from kernmem.hardware.x86_64.simulated import SimulatedX86
 from kernmem.language import (
@@ -27,7 +30,6 @@ from kernmem.language import (
     PhysicalAddress,
     Struct,
     Target,
-    intrinsic,
     kernel,
     linear,
     panic,
@@ -38,7 +40,7 @@ from kernmem.language import (
     usize,
     wrap_add,
 )
-from kernmem.memory.architecture import Hardware, MemoryMap, Places, Region
+from kernmem.memory.architecture import Hardware, Places, Region
 
 LOW_MEMORY_END = 0x10_0000  # the BIOS's, video memory, and what real mode needs, as in Linux
 PROGRAM = Region(0x10_0000, 0x20_0000)
@@ -87,14 +89,16 @@ class MemoryRange(Struct):
     reserved: u32
 
 
-class PcMap(MemoryMap):
+class PcMap(FirmwareMap):
     """RAM as the loader says; COM1 is at ports, and needs no address."""
+
+    passed_to_model = START_INFO
 
     @kernel
     def report(self) -> None:
         """The loader's memory map; whatever it does not call RAM is reserved."""
-        place = self.start_info()
-        info = self.at(StartInfo, linear(PhysicalAddress(place)))
+        place = u64(self.passed())
+        info = self.at(StartInfo, linear(self.passed()))
         if info.magic != MAGIC or info.version == 0:
             panic(f"no start info with a memory map at {place:#x}: boot with a PVH loader")
         self.ranges.reserve(u64(0), u64(LOW_MEMORY_END))
@@ -106,11 +110,6 @@ class PcMap(MemoryMap):
                 self.ranges.add_ram(entry.start, end)
             else:
                 self.ranges.reserve(entry.start, end)
-
-    @intrinsic(x86_64="extern uint64_t boot_info;\nreturn boot_info;")
-    def start_info(self) -> u64:
-        """The address of the start info, which ``boot.S`` kept."""
-        return u64(START_INFO)
 
 
 def build(image: Image, levels: int = 4) -> Hardware:
@@ -152,10 +151,18 @@ def peripherals(bus: Bus, *beyond: Region) -> tuple[Peripheral, ...]:
     return ()
 
 
-IMAGE = "pc.elf"
 QEMU = (
     *("qemu-system-x86_64", "-M", "q35", "-m", "64M", "-nodefaults"),
     *("-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=4"),
+)
+
+BOOT = Boot(
+    x86_64(levels=4),
+    image_name="pc.elf",
+    entry_level=0,
+    qemu=QEMU,
+    qemu_status=debug_exit_status,
+    loads_elf=True,
 )
 
 PC = HardwareDescription(
@@ -167,7 +174,7 @@ PC = HardwareDescription(
     program=PROGRAM,
     simulated_mmu=SimulatedX86,
     peripherals=peripherals,
-    boot=x86_64_boot(image_name=IMAGE, qemu=QEMU),
+    boot=BOOT,
 )
 
 PC_LA57 = replace(
@@ -176,5 +183,5 @@ PC_LA57 = replace(
     title="the same PC, 5 levels of tables",
     build=partial(build, levels=5),
     simulated_mmu=partial(SimulatedX86, levels=5),
-    boot=x86_64_boot(image_name=IMAGE, levels=5, qemu=(*QEMU, "-cpu", "qemu64,+la57")),
+    boot=replace(BOOT, code=x86_64(levels=5), qemu=(*QEMU, "-cpu", "qemu64,+la57")),
 )

@@ -9,19 +9,60 @@ syndrome 0.
 
 from __future__ import annotations
 
-from kernmem.language import Image, PageFault, VirtualAddress, kernel, u64
+from collections.abc import Callable
+
+from kernmem.language import Image, PageFault, VirtualAddress, intrinsic, kernel, u64
 from kernmem.memory.architecture import Fault, Probe
+
+
+def load(
+    assembly: str, *, value: str = "=r", address: str = "r", host: str = ""
+) -> Callable[[VectorProbe, VirtualAddress], None]:
+    """The instruction that loads 8 bytes to %0 from the address in %1, and its C on the host.
+
+    ``value`` and ``address`` say in which registers these are, as C compilers have it.
+    """
+
+    @intrinsic(
+        c=f'uint64_t value;\n__asm__ volatile("{assembly}" : "{value}"(value) '
+        f': "{address}"(address) : "memory");',
+        host=host,
+    )
+    def try_load(self: VectorProbe, address: VirtualAddress) -> None:
+        """Load 8 bytes in one instruction, and ignore them."""
+        self.model_load(address)
+
+    return try_load
+
+
+def store(
+    assembly: str, *, value: str = "r", address: str = "r", host: str = ""
+) -> Callable[[VectorProbe, VirtualAddress, u64], None]:
+    """The instruction that stores the 8 bytes in %0 to the address in %1; else as :func:`load`."""
+
+    @intrinsic(
+        c=f'__asm__ volatile("{assembly}" :: "{value}"(value), "{address}"(address) : "memory");',
+        host=host,
+    )
+    def try_store(self: VectorProbe, address: VirtualAddress, value: u64) -> None:
+        """Store 8 bytes in one instruction."""
+        self.model_store(address, value)
+
+    return try_store
 
 
 class VectorProbe(Probe):
     """A probe that exception vectors know of.
 
-    Subclasses give the two instructions, and three numbers at build time: of the bits of a
-    syndrome in ``syndrome_mask``, ``not_mapped`` and ``forbidden`` are what the MMU may say.
+    Subclasses give the two instructions, ``try_load = load("…")`` and ``try_store = store("…")``,
+    and three numbers at build time: of the bits of a syndrome in ``syndrome_mask``, ``not_mapped``
+    and ``forbidden`` are what the MMU may say.
     """
 
     c_module = "board"
 
+    try_load: Callable[[VirtualAddress], None]
+    try_store: Callable[[VirtualAddress, u64], None]
     syndrome_mask: int
     not_mapped: int
     forbidden: int
@@ -31,16 +72,6 @@ class VectorProbe(Probe):
         self.fault_expected = self.static_array(u64, 1, "fault_expected")
         self.fault_syndrome = self.static_array(u64, 1, "fault_syndrome")
         self.fault_address = self.static_array(u64, 1, "fault_address")
-
-    @kernel
-    def try_load(self, address: VirtualAddress) -> None:
-        """Load 8 bytes in one instruction, and ignore them; an intrinsic over `model_load`."""
-        raise NotImplementedError
-
-    @kernel
-    def try_store(self, address: VirtualAddress, value: u64) -> None:
-        """Store 8 bytes in one instruction; an intrinsic over `model_store`."""
-        raise NotImplementedError
 
     @kernel
     def read(self, address: VirtualAddress) -> Fault:

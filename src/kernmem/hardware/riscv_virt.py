@@ -18,20 +18,21 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.finisher import Finisher, SimulatedFinisher
 from kernmem.hardware.devices.ns16550 import Ns16550, SimulatedNs16550
 from kernmem.hardware.devices.registers import DeviceRegisters
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
-from kernmem.hardware.riscv64.boot import riscv64_boot
+from kernmem.hardware.riscv64.boot import RISCV64
 from kernmem.hardware.riscv64.entry import PagedEntries
 from kernmem.hardware.riscv64.instructions import Instructions
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
 from kernmem.hardware.riscv64.probe import Riscv64Probe
 from kernmem.hardware.riscv64.simulated import SimulatedRiscv64
 from kernmem.hardware.tree_map import TreeMap
-from kernmem.language import Image, PhysicalAddress, Target, intrinsic
+from kernmem.language import Image, Target
 from kernmem.memory.architecture import Hardware, Places, Region
 
 RAM = Region(0x8000_0000, 0x8800_0000)  # what the simulators have: QEMU's -m 128
@@ -47,10 +48,7 @@ SEGMENT_LENGTH = 0x10_0000_0000
 class VirtMap(TreeMap):
     """The device tree is where a1 said at the entry."""
 
-    @intrinsic(riscv64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;")
-    def firmware_tree(self) -> PhysicalAddress:
-        """Where the firmware left the device tree."""
-        return PhysicalAddress(TREE)
+    passed_to_model = TREE
 
 
 def device_tree(*, firmware: bool = True) -> bytes:
@@ -103,7 +101,8 @@ def peripherals(bus: Bus, *, firmware: bool = True) -> tuple[Peripheral, ...]:
 
 
 QEMU = ("qemu-system-riscv64", "-M", "virt", "-m", "128")
-BOOT = riscv64_boot(
+BOOT = Boot(
+    RISCV64,
     image_name="kernel.img",
     entry_level=1,  # supervisor mode
     arguments=(0, TREE),  # the number of the hart, the device tree

@@ -5,16 +5,17 @@ Addresses from the BCM2835 and BCM2836 peripherals manuals (QA7_rev3.4).
 
 from __future__ import annotations
 
-from kernmem.hardware.aarch64.boot import aarch64_boot
+from kernmem.hardware.aarch64.boot import AARCH64
 from kernmem.hardware.aarch64.entry import Granule64K
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.aarch64.probe import Aarch64Probe
 from kernmem.hardware.aarch64.simulated import SimulatedAarch64
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.mailbox import Mailbox, SimulatedMailbox
 from kernmem.hardware.devices.pl011 import Pl011, SimulatedPl011
-from kernmem.hardware.devices.semihosting import Semihosting
+from kernmem.hardware.devices.semihosting import QEMU_SEMIHOSTING, Semihosting
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.language import Image, Target, kernel, u64
 from kernmem.memory.architecture import Hardware, MemoryMap, Places, Region
@@ -79,10 +80,14 @@ RPI3 = HardwareDescription(
     program=PROGRAM,
     simulated_mmu=SimulatedAarch64,
     peripherals=peripherals,
-    boot=aarch64_boot(
+    boot=Boot(
+        AARCH64,
         image_name="kernel8.img",  # the firmware's name for a 64-bit kernel
         entry_level=2,
         # One thread: otherwise the three parked cores wait busily beside the one that works.
-        qemu=("qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=single"),
+        qemu=(
+            *("qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=single"),
+            *QEMU_SEMIHOSTING,
+        ),
     ),
 )

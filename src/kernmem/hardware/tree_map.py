@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from kernmem.hardware.device_tree import DeviceTree, DeviceTreeStatus
+from kernmem.hardware.firmware_map import FirmwareMap
 from kernmem.language import Image, PhysicalAddress, kernel, panic, span, u64, usize
-from kernmem.memory.architecture import MemoryMap, Places
+from kernmem.memory.architecture import Places
 
 TREE_LIMIT = 0x10_0000  # bytes; more than any board's
 
 
-class TreeMap(MemoryMap):
-    """RAM as the device tree tells it; where the tree is, each board says."""
+class TreeMap(FirmwareMap):
+    """RAM as the device tree tells it."""
 
     def __init__(self, image: Image, places: Places) -> None:
         super().__init__(image, places)
@@ -18,8 +19,8 @@ class TreeMap(MemoryMap):
 
     @kernel
     def firmware_tree(self) -> PhysicalAddress:
-        """Where the firmware left the device tree."""
-        raise NotImplementedError
+        """Where the firmware left the device tree; a board may know better."""
+        return self.passed()
 
     @kernel
     def report(self) -> None:

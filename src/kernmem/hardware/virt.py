@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from functools import partial
 
-from kernmem.hardware.aarch64.boot import aarch64_boot
+from kernmem.hardware.aarch64.boot import AARCH64
 from kernmem.hardware.aarch64.entry import Granule
 from kernmem.hardware.aarch64.instructions import Instructions
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.hardware.aarch64.probe import Aarch64Probe
 from kernmem.hardware.aarch64.simulated import EVERY_GRANULE, SimulatedAarch64
+from kernmem.hardware.boot import Boot
 from kernmem.hardware.description import HardwareDescription
 from kernmem.hardware.devices.pl011 import Pl011, SimulatedPl011
 from kernmem.hardware.devices.psci import SemihostingOrPsci
+from kernmem.hardware.devices.semihosting import QEMU_SEMIHOSTING
 from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.peripherals import Bus, Peripheral
 from kernmem.hardware.tree_map import TreeMap
-from kernmem.language import Image, PhysicalAddress, Target, intrinsic, kernel
+from kernmem.language import Image, PhysicalAddress, Target, kernel
 from kernmem.memory.architecture import Hardware, Places, Region
 
 RAM = Region(0x4000_0000, 0x4800_0000)  # what the simulators have: QEMU's -m 128
@@ -38,18 +40,10 @@ class VirtMap(TreeMap):
     @kernel
     def firmware_tree(self) -> PhysicalAddress:
         """Where Linux's boot protocol says; who loads an ELF file says nothing."""
-        passed = self.passed_tree()
-        if passed is None:
+        passed = self.passed()
+        if passed == PhysicalAddress(0):
             return PhysicalAddress(TREE)
         return passed
-
-    @intrinsic(
-        aarch64="extern const uint64_t boot_device_tree;\nreturn boot_device_tree;",
-        armv7="extern const uint32_t boot_device_tree;\nreturn boot_device_tree;",
-    )
-    def passed_tree(self) -> PhysicalAddress | None:
-        """What was in x0 at the entry; on a 32-bit core, in r2."""
-        return None
 
 
 def build(image: Image, page_bits: int, program: Region = PROGRAM) -> Hardware:
@@ -103,10 +97,14 @@ def virt(name: str, page_bits: int) -> HardwareDescription:
         program=PROGRAM,
         simulated_mmu=partial(SimulatedAarch64, features=EVERY_GRANULE),
         peripherals=peripherals,
-        boot=aarch64_boot(
+        boot=Boot(
+            AARCH64,
             image_name=f"{name}.elf",
             entry_level=1,
-            qemu=("qemu-system-aarch64", "-M", "virt", "-cpu", "max", "-m", "128"),
+            qemu=(
+                *("qemu-system-aarch64", "-M", "virt", "-cpu", "max", "-m", "128"),
+                *QEMU_SEMIHOSTING,
+            ),
             loads_elf=True,
         ),
     )

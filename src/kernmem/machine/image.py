@@ -98,11 +98,11 @@ def link_image(
     for name, text in files.items():
         (c_directory / name).write_text(text)
 
-    late_compiler = Compiler((*boot.flags, *C_FLAGS))
-    compiler = Compiler((*late_compiler.flags, *boot.early_flags))
+    late_compiler = Compiler((*boot.code.flags, *C_FLAGS))
+    compiler = Compiler((*late_compiler.flags, *boot.code.early_flags))
     runtime = {
         path.name: path.read_text()
-        for folder in (FREESTANDING, boot.sources)
+        for folder in (FREESTANDING, boot.code.sources)
         for path in sorted(folder.iterdir())
         if path.suffix in (".c", ".h", ".S")
     }
@@ -121,7 +121,7 @@ def link_image(
             f"--defsym=program_end={hardware.program.end:#x}",
             f"--defsym=stack_length={boot.stack_length:#x}",
             "--gc-sections",
-            *boot.link_flags,
+            *boot.code.link_flags,
             *(f"--undefined={name}" for name in keep),
             f"--script={FREESTANDING / 'kernel.ld'}",
         ),

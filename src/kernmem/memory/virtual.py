@@ -210,20 +210,20 @@ class VirtualMemory(Component):
                 return status
             if change == Change.MAP:
                 self.leaves.map_leaves(walk, physical, mapping)
-                return status
-            self.leaves.split_ends(walk)
-            if change == Change.UNMAP:
-                self.leaves.unmap_leaves(walk)
             else:
-                self.leaves.protect_leaves(walk, mapping)
-        return PagetableStatus.OK
+                self.leaves.split_ends(walk)
+                if change == Change.UNMAP:
+                    self.leaves.unmap_leaves(walk)
+                else:
+                    self.leaves.protect_leaves(walk, mapping)
+            return status
 
     @kernel
     def _check_range(self, virtual: VirtualAddress, length: usize) -> PagetableStatus:
         """What is wrong with a range, whatever is mapped there."""
         if length == 0:
             return PagetableStatus.EMPTY_RANGE
-        if virtual % self.page_length != 0 or length % self.page_length != 0:
+        if (usize(virtual) | length) % self.page_length != 0:
             return PagetableStatus.MISALIGNED
         if length - 1 > ~usize(0) - usize(virtual):
             return PagetableStatus.WRAPPING_RANGE

@@ -7,8 +7,6 @@ place.  All run the same workload, in which the original is clean.
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -24,8 +22,7 @@ from hardware.aarch64.bench import (
     TABLE,
     Bench,
 )
-from hardware.bench import change_global_pages
-from kernmem.hardware.aarch64 import mmu
+from hardware.bench import STEPS, change_global_pages, made, written_out
 from kernmem.hardware.aarch64.mmu import Aarch64Mmu
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
 from kernmem.memory.address_spaces import SPACES
@@ -33,7 +30,8 @@ from kernmem.memory.address_spaces import SPACES
 WEAKER = {
     "dsb_ish": ["self.cpu.dsb_ishst()"],
     "dsb_nsh": ["self.cpu.dsb_ishst()"],
-    "tlbi_vaae1is": ["self.cpu.tlbi_vaale1is(address)"],
+    "tlbi_vaae1is": ["self.cpu.tlbi_vaale1is(usize(address) >> PAGE_SHIFT)"],
+    "invalidate": ["self.invalidate_leaf(address)"],
     "must_invalidate": ["True", "self.spaces.must_invalidate(table, False)"],
 }
 """What is weaker than a call, but not nothing."""
@@ -46,23 +44,20 @@ PLAIN = ("write_sctlr", "switch: no write_ttbr0")
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """Every ``self.cpu.instruction(…)`` in the class, and what gives up an ASID, in order."""
+    """Every ``self.cpu.instruction(…)`` and step, and what gives up an ASID, in order."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="cpu"))):
                 yield node
             case ast.Call(func=ast.Attribute(attr="forget" | "must_invalidate")):
                 yield node
-
-
-def parse() -> ast.Module:
-    """The source of the class."""
-    return ast.parse(textwrap.dedent(inspect.getsource(Aarch64Mmu)))
+            case ast.Call(func=ast.Attribute(value=ast.Name("self"), attr=name)) if name in STEPS:
+                yield node
 
 
 def mutations() -> Iterator[tuple[int, str, str]]:
     """The number of a call, what replaces it, and a name for the test."""
-    tree = parse()
+    tree = written_out(Aarch64Mmu)
     owner = {
         call: method.name
         for method in ast.walk(tree)
@@ -81,15 +76,13 @@ def mutations() -> Iterator[tuple[int, str, str]]:
 
 def mutant(number: int, replacement: str) -> type[Aarch64Mmu]:
     """The class with one call replaced."""
-    tree = parse()
+    tree = written_out(Aarch64Mmu)
     call = list(calls(tree))[number]
     for node in ast.walk(tree):
         for field, value in ast.iter_fields(node):
             if value is call:
                 setattr(node, field, ast.parse(replacement, mode="eval").body)
-    namespace = dict(vars(mmu))
-    exec(compile(ast.fix_missing_locations(tree), mmu.__file__, "exec"), namespace)
-    result: type[Aarch64Mmu] = namespace["Aarch64Mmu"]
+    result: type[Aarch64Mmu] = made(tree, Aarch64Mmu)
     return result
 
 

@@ -6,13 +6,13 @@ another order.  All run the same workload, in which the original is clean.
 
 from __future__ import annotations
 
-import inspect
+import ast
 import textwrap
 
 import pytest
 from _pytest.outcomes import Failed
 
-from hardware.bench import change_global_pages
+from hardware.bench import change_global_pages, made, written_out
 from hardware.riscv64.bench import (
     FULL,
     MIDDLE,
@@ -29,7 +29,6 @@ from hardware.riscv64.bench import (
     V,
     entry,
 )
-from kernmem.hardware.riscv64 import mmu
 from kernmem.hardware.riscv64.mmu import Riscv64Mmu
 from kernmem.language import KernelPanic, ModelViolation, PageFault, PhysicalAddress, VirtualAddress
 from kernmem.memory.address_spaces import SPACES
@@ -44,7 +43,7 @@ OF_PAGE = "self.forget_page(table, address, is_global)"
 OF_SPACE = "self.forget_space(table, is_global)"
 
 MUTATIONS = [
-    ("enable", "self.cpu.set_sstatus(u64(SUM))", "pass"),
+    ("enable", "self.cpu.set_sstatus(usize(SUM))", "pass"),
     ("enable", ALL, "pass"),
     ("enable", ALL, "self.cpu.sfence_space(usize(0))"),
     ("enable", "self.spaces.start(asids + 1)", "self.spaces.start(usize(8))"),
@@ -75,14 +74,14 @@ MUTATIONS = [
 
 def mutant(method: str, old: str, new: str) -> type[Riscv64Mmu]:
     """The class with one place changed."""
-    source = inspect.getsource(Riscv64Mmu)
-    body = inspect.getsource(getattr(Riscv64Mmu, method))
+    tree = written_out(Riscv64Mmu)
+    (found,) = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == method
+    )
+    body = textwrap.indent(ast.unparse(found), " " * 4)
     assert body.count(old) == 1, f"{method} has {old!r} not once: mend the list of mutations"
-    changed = source.replace(body, body.replace(old, new))
-    namespace = dict(vars(mmu))
-    exec(compile("from __future__ import annotations\n" + textwrap.dedent(changed), mmu.__file__,
-                 "exec"), namespace)  # fmt: skip
-    result: type[Riscv64Mmu] = namespace["Riscv64Mmu"]
+    found.body = ast.parse(textwrap.dedent(body.replace(old, new))).body[0].body
+    result: type[Riscv64Mmu] = made(tree, Riscv64Mmu)
     return result
 
 

@@ -7,13 +7,11 @@ place.  All run the same workload, in which the original is clean.
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Iterator
 
 import pytest
 
-from hardware.bench import change_global_pages
+from hardware.bench import STEPS, change_global_pages, made, written_out
 from hardware.x86_64.bench import (  # fmt: skip
     BLOCK,
     DIRECTORY,
@@ -28,13 +26,17 @@ from hardware.x86_64.bench import (  # fmt: skip
     WRITABLE,
     Bench,
 )
-from kernmem.hardware.x86_64 import mmu
 from kernmem.hardware.x86_64.mmu import X86Mmu
 from kernmem.language import ModelViolation, PageFault, PhysicalAddress, VirtualAddress
 from kernmem.memory.address_spaces import SPACES
 
-BARRIER = "self.cpu.compiler_barrier()"
-"""No instruction: the model interprets, and no compiler reorders."""
+BARRIERS = (
+    "self.cpu.compiler_barrier()",
+    "self.order_tables()",
+    "self.complete()",
+    "self.publish_page(table, start, is_global)",
+)
+"""No instruction in any: the model interprets, and no compiler reorders."""
 
 
 MUST = "self.spaces.must_invalidate(table, is_global)"
@@ -43,42 +45,45 @@ WEAKER = [
     ("enable", "cr4 | PGE", "cr4"),
     ("enable", "self.spaces.start(pcids)", "self.spaces.start(usize(8))"),
     ("switch", "kept and ", ""),
-    ("switch", "u64(self.spaces.info.current)", "0"),
+    ("switch", "self.spaces.info.current", "0"),
     ("retire_page", MUST, "True"),
     ("retire_page", MUST, MUST.replace("is_global", "False")),
     ("retire_range", MUST, "True"),
     ("retire_range", MUST, MUST.replace("is_global", "False")),
-    ("retire_range", "elif is_global", "elif False"),
+    ("invalidate_all", "if is_global", "if False"),
     ("forget", "self.spaces.forget(table)", "pass"),
 ]
 """A method, a text in it, and what takes its place."""
 
 
 def missing() -> Iterator[tuple[str, str, str]]:
-    """Every ``self.cpu.instruction(…)`` that stands alone, to be left out."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(X86Mmu)))
-    for method in ast.walk(tree):
+    """Every ``self.cpu.instruction(…)`` and step that stands alone, to be left out."""
+    for method in ast.walk(written_out(X86Mmu)):
         if isinstance(method, ast.FunctionDef):
             for node in ast.walk(method):
                 match node:
                     case ast.Expr(ast.Call(ast.Attribute(value=ast.Attribute(attr="cpu")))):
-                        text = ast.unparse(node)
-                        if text != BARRIER:
-                            yield method.name, text, "pass"
+                        pass
+                    case ast.Expr(ast.Call(ast.Attribute(ast.Name("self"), attr=name))):
+                        if name not in STEPS:
+                            continue
+                    case _:
+                        continue
+                text = ast.unparse(node)
+                if text not in BARRIERS:
+                    yield method.name, text, "pass"
 
 
 def mutant(method: str, old: str, new: str) -> type[X86Mmu]:
     """The class with one place changed."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(X86Mmu)))
+    tree = written_out(X86Mmu)
     (found,) = (
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == method
     )
     body = ast.unparse(found.body[1:])  # without its docstring
     assert body.count(old) == 1, f"{method} has {old!r} not once: mend the list of mutations"
     found.body = ast.parse(body.replace(old, new)).body
-    namespace = dict(vars(mmu))
-    exec(compile(ast.fix_missing_locations(tree), mmu.__file__, "exec"), namespace)
-    result: type[X86Mmu] = namespace["X86Mmu"]
+    result: type[X86Mmu] = made(tree, X86Mmu)
     return result
 
 

@@ -1,4 +1,4 @@
-// From power-on to C: one core, at EL1, caches clean, stack and zeroed variables in place.
+// From power-on to C: one core, at EL1, caches clean, a stack in place.
 //
 // The firmware enters at _start with the MMU and the caches off, at EL3 or EL2 (a Raspberry Pi:
 // EL2) or EL1.  Nothing is stored before the caches have been invalidated, and no register is
@@ -7,12 +7,10 @@
 
         .section .text.boot, "ax"
         .global _start
-        .global kernmem_ready
-        .global kernmem_done
         .global park
 
 _start:
-        mov     x19, x0                         // the device tree, until it can be stored
+        mov     x19, x0                         // the device tree, until it can be passed on
 
         // The first core boots the kernel; every other sleeps for ever.
         mrs     x0, mpidr_el1                   // who am I?
@@ -74,20 +72,8 @@ at_el1: // The system control register has no reset value worth trusting: MMU an
         msr     vbar_el1, x0                    // exceptions have somewhere to go
         ldr     x0, =__stack_top
         mov     sp, x0                          // grows down from the end of the window
-
-        ldr     x0, =__bss_start                // C promises that variables start as zero
-        ldr     x1, =__bss_end
-1:      cmp     x0, x1
-        b.hs    2f
-        stp     xzr, xzr, [x0], #16             // both ends are aligned to 16
-        b       1b
-2:      adrp    x0, boot_device_tree
-        str     x19, [x0, :lo12:boot_device_tree]   // not in .bss, which was cleared
-kernmem_ready:                                  // a machine that only calls functions stops here
-        bl      kernel_main                     // if it returns, all went well
-kernmem_done:                                   // and calls of its own return to here
-        mov     w0, #0
-        bl      kernmem_exit                    // leaves the machine, if it can be left
+        mov     x0, x19
+        bl      kernmem_start                   // (device tree); it does not return
 
 park:   wfe                                     // wait for an event, and for the next one
         b       park
@@ -143,9 +129,3 @@ invalidated:
         // Bits 29, 28, 23, 22, 20 and 11 are RES1 in Armv8.0; all others 0: MMU (0), alignment
         // check (1), data cache (2), stack alignment (3), instruction cache (12) are off.
         .equ    SCTLR_EL1_OFF, 0x30d00800
-
-        .section .data
-        .balign 8
-        .global boot_device_tree
-boot_device_tree:                               // what the firmware passed in x0
-        .xword  0

@@ -20,14 +20,8 @@ MMU ignores the rest (D8.3.1).  Levels here count from the bottom: level 0 is th
 
 from __future__ import annotations
 
-from kernmem.language import (
-    Image,
-    PhysicalAddress,
-    kernel,
-    u32,
-    usize,
-)
-from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
+from kernmem.hardware.leaf_bits import BitFormat, LeafBits
+from kernmem.language import Image, kernel, u32, usize
 
 VALID = 1 << 0
 TABLE_OR_PAGE = 1 << 1
@@ -44,8 +38,24 @@ NOT_GLOBAL = 1 << 11
 PRIVILEGED_NEVER = 1 << 53  # PXN
 USER_NEVER = 1 << 54  # UXN
 
+LEAF = LeafBits(
+    always=ACCESSED,
+    valid=VALID,
+    # User code never executes a kernel page; the kernel may execute what user code only reads, but
+    # never what it writes, whatever PXN says (D8.4.1).
+    kernel=USER_NEVER,
+    read_only=READ_ONLY | USER_NEVER,
+    user_read_only=READ_ONLY | USER,
+    user_read_write=USER,
+    normal=NORMAL | INNER_SHAREABLE,
+    device=DEVICE,  # and never executable (D8.4.2)
+    uncached=UNCACHED | INNER_SHAREABLE,
+    never_execute=PRIVILEGED_NEVER | USER_NEVER,
+    one_space=NOT_GLOBAL,
+)
 
-class Granule(EntryFormat):
+
+class Granule(BitFormat):
     """Stage 1 descriptors of one granule.
 
     ==========  ===========  ==========  ================================
@@ -62,29 +72,22 @@ class Granule(EntryFormat):
     def __init__(
         self, image: Image, page_bits: int, address_bits: int, physical_bits: int = 48
     ) -> None:
-        super().__init__(image)
+        super().__init__(image, LEAF, page_bits)
         if page_bits not in (12, 14, 16):
             raise ValueError(f"page_bits must be 12, 14 or 16, not {page_bits!r}")
         if not page_bits < address_bits <= 48:
             raise ValueError(f"address_bits must be {page_bits + 1} to 48, not {address_bits!r}")
         if not 32 <= physical_bits <= 48:
             raise ValueError(f"physical_bits must be 32 to 48, not {physical_bits!r}")
-        self.page_bits = page_bits
-        self.page_length = 1 << page_bits
         self.index_bits = page_bits - 3
         self.levels = -(-(address_bits - page_bits) // self.index_bits)
         self.address_bits = address_bits
         self.physical_bits = physical_bits
         self.block_levels = min(2 if page_bits == 12 else 1, self.levels - 1)
         self.address_mask = (1 << 48) - self.page_length
-        self.mappings = ALL_MAPPINGS
+        self.table_bits = VALID | TABLE_OR_PAGE
         # D8.17.1, R_DDMVT: another memory type or shareability, or global where it was not.
         self.break_mask = ATTRIBUTE | INNER_SHAREABLE | NOT_GLOBAL
-
-    @kernel
-    def is_valid(self, entry: usize) -> bool:
-        """Whether a walk goes on from ``entry``, to a table or to memory."""
-        return entry & VALID != 0
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
@@ -92,84 +95,9 @@ class Granule(EntryFormat):
         return level == 0 or entry & TABLE_OR_PAGE == 0
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
-        """The entry that maps a page (level 0) or a block at ``physical``.
-
-        Device memory is never executable: a speculative fetch could disturb a device
-        (D8.4.2).  User code never executes a kernel page; the kernel may execute what user
-        code only reads, but never what it writes (D8.4.1), whatever PXN says.
-        """
-        entry = usize(physical) | ACCESSED
-        if Mapping.NO_ACCESS not in mapping:
-            entry = entry | VALID
-        if level == 0:
-            entry = entry | TABLE_OR_PAGE
-        if Mapping.GLOBAL not in mapping:
-            entry = entry | NOT_GLOBAL
-        if Mapping.DEVICE in mapping:
-            entry = entry | (DEVICE | PRIVILEGED_NEVER | USER_NEVER)
-        elif Mapping.UNCACHED in mapping:
-            entry = entry | (UNCACHED | INNER_SHAREABLE)
-        else:
-            entry = entry | (NORMAL | INNER_SHAREABLE)
-        if Mapping.READ_ONLY in mapping:
-            entry = entry | READ_ONLY
-        if Mapping.USER_READ_WRITE in mapping:
-            entry = entry | USER
-        elif Mapping.USER_READ_ONLY in mapping:
-            entry = entry | (USER | READ_ONLY)
-        else:
-            entry = entry | USER_NEVER
-        if Mapping.NO_EXECUTE in mapping:
-            entry = entry | (PRIVILEGED_NEVER | USER_NEVER)
-        return entry
-
-    @kernel
-    def is_global(self, entry: usize, level: u32) -> bool:
-        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
-        return entry & NOT_GLOBAL == 0
-
-    @kernel
-    def table(self, physical: PhysicalAddress) -> usize:
-        """The entry that leads to the next lower table at ``physical``."""
-        return usize(physical) | (VALID | TABLE_OR_PAGE)
-
-    @kernel
-    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
-        """The physical address that a leaf of ``level`` maps."""
-        return self.next_table(entry)
-
-    @kernel
-    def next_table(self, entry: usize) -> PhysicalAddress:
-        """The physical address of the table that a table entry leads to."""
-        return PhysicalAddress(entry & self.address_mask)
-
-    @kernel
-    def mapping(self, entry: usize, level: u32) -> Mapping:
-        """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
-
-        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
-        reported beside USER_READ_ONLY, which says it.
-        """
-        mapping = Mapping.KERNEL
-        if entry & READ_ONLY != 0:
-            if entry & USER != 0:
-                mapping = mapping | Mapping.USER_READ_ONLY
-            else:
-                mapping = mapping | Mapping.READ_ONLY
-        elif entry & USER != 0:
-            mapping = mapping | Mapping.USER_READ_WRITE
-        if entry & PRIVILEGED_NEVER != 0:
-            mapping = mapping | Mapping.NO_EXECUTE
-        if entry & DEVICE != 0:
-            mapping = mapping | Mapping.DEVICE
-        if entry & UNCACHED != 0:
-            mapping = mapping | Mapping.UNCACHED
-        if self.is_global(entry, level):
-            mapping = mapping | Mapping.GLOBAL
-        if entry & VALID == 0:
-            mapping = mapping | Mapping.NO_ACCESS
-        return mapping
+    def at_level(self, bits: usize, level: u32) -> usize:
+        """Bit 1 tells a page from nothing, and a block from a table."""
+        return bits | TABLE_OR_PAGE if level == 0 else bits
 
 
 class Granule64K(Granule):

@@ -14,17 +14,8 @@ from __future__ import annotations
 
 from kernmem.hardware.aarch64.entry import Granule
 from kernmem.hardware.aarch64.instructions import Instructions
-from kernmem.language import (
-    Image,
-    PhysicalAddress,
-    VirtualAddress,
-    kernel,
-    panic,
-    u64,
-    usize,
-)
-from kernmem.memory.address_spaces import AddressSpaces
-from kernmem.memory.architecture import Mmu
+from kernmem.hardware.vmsa.driver import VmsaMmu
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, usize
 
 # MAIR_EL1 (D23.2.106): AttrIndx 0 is normal memory, write-back, read and write allocate;
 # AttrIndx 1 is Device-nGnRE, whose writes may be acknowledged early; AttrIndx 2 is normal memory
@@ -36,11 +27,9 @@ MMU_ON = 1 << 0  # M
 DATA_CACHE_ON = 1 << 2  # C
 INSTRUCTION_CACHE_ON = 1 << 12  # I
 
-INVALIDATIONS = 32
-"""Up to so many pages are invalidated one by one."""
-
 ASIDS = 256  # 8 bits, which every implementation has (TCR_EL1.AS = 0)
 ASID_SHIFT = 48  # in TTBR0_EL1, and in the operand of TLBI
+PAGE_SHIFT = 12  # in the operand of TLBI, whatever the granule
 
 # ID_AA64MMFR0_EL1: where a granule's field is, and what it says where there is no such granule
 GRANULE_FIELDS = {12: (28, 0b1111), 14: (20, 0b0000), 16: (24, 0b1111)}
@@ -64,21 +53,18 @@ def tcr(entries: Granule) -> int:
     )
 
 
-class Aarch64Mmu(Mmu):
+class Aarch64Mmu(VmsaMmu):
     """The MMU of one core, at EL1."""
 
-    c_module = "virtual"
+    cpu: Instructions
 
     def __init__(self, image: Image, cpu: Instructions, entries: Granule) -> None:
-        super().__init__(image)
+        super().__init__(image, entries)
         self.cpu = cpu
         self.tcr = tcr(entries)
-        self.page_length = entries.page_length
-        self.by_page = INVALIDATIONS * entries.page_length
         self.granule_shift, self.granule_absent = GRANULE_FIELDS[entries.page_bits]
         self.physical_bits = entries.physical_bits
         self.physical_size = PHYSICAL_SIZES[entries.physical_bits]
-        self.spaces = AddressSpaces(image)
 
     @kernel
     def enable(self, table: PhysicalAddress) -> None:
@@ -92,8 +78,8 @@ class Aarch64Mmu(Mmu):
         self.cpu.tlbi_vmalle1()
         self.cpu.ic_iallu()
         self.cpu.dsb_nsh()
-        self.cpu.write_mair(u64(MAIR))
-        self.cpu.write_tcr(u64(self.tcr))
+        self.cpu.write_mair(usize(MAIR))
+        self.cpu.write_tcr(usize(self.tcr))
         self.spaces.start(usize(ASIDS))
         self.spaces.enter(table)
         self.cpu.write_ttbr0(self.ttbr(table))
@@ -129,88 +115,34 @@ class Aarch64Mmu(Mmu):
         the new space.
         """
         if not self.spaces.enter(table):
-            self.cpu.tlbi_aside1(u64(self.spaces.info.current))
+            self.cpu.tlbi_aside1(self.spaces.info.current << ASID_SHIFT)
             self.cpu.dsb_nsh()
             self.cpu.isb()
         self.cpu.write_ttbr0(self.ttbr(table))
         self.cpu.isb()
 
     @kernel
-    def ttbr(self, table: PhysicalAddress) -> u64:
+    def ttbr(self, table: PhysicalAddress) -> usize:
         """The value of TTBR0_EL1 for a root, which is the current one of the spaces."""
-        return u64(table) | u64(self.spaces.info.current) << ASID_SHIFT
+        return usize(table) | self.spaces.info.current << ASID_SHIFT
 
     @kernel
-    def order_tables(self) -> None:
-        """Whoever sees an entry written from now on also sees those written so far.
-
-        A walker observes stores as other processors do: a barrier for stores orders them
-        (B2.3.12).
-        """
-        self.cpu.dsb_ishst()
+    def invalidate_leaf(self, address: VirtualAddress) -> None:
+        """TLBI by address, whatever the ASID; L: the last level (D8.17.5.4)."""
+        self.cpu.tlbi_vaale1is(usize(address) >> PAGE_SHIFT)
 
     @kernel
-    def publish_page(
-        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
-    ) -> None:
-        """Let the walker see the new leaf of ``address``, in a table that was there already.
-
-        A walk is sure to see a store only after DSB and ISB (G5.9.1); an entry that was
-        invalid is never cached (D8.16.1, R_XCLRD), so nothing needs invalidation.
-        """
-        self.cpu.dsb_ishst()
-        self.cpu.isb()
+    def invalidate(self, address: VirtualAddress) -> None:
+        """The operation without L also drops entries that lead to tables (D8.17.5.4)."""
+        self.cpu.tlbi_vaae1is(usize(address) >> PAGE_SHIFT)
 
     @kernel
-    def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
-    ) -> None:
-        """Let the walker see new leaves, and new tables that lead to them: as for a page."""
-        self.cpu.dsb_ishst()
-        self.cpu.isb()
+    def invalidate_all(self, is_global: bool) -> None:
+        """All that the TLB holds."""
+        self.cpu.tlbi_vmalle1is()
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
-        """Forget the leaf translation of ``address``, page or block, everywhere.
-
-        The middle of break-before-make (D8.17.1, R_DDMVT; K11.5.3): the cleared entry is
-        visible before the TLB is told to drop the old one, and the TLB is done, which takes
-        a DSB for loads and stores (D8.17.5), before anything goes on.
-        """
-        self.cpu.dsb_ishst()
-        if self.spaces.must_invalidate(table, is_global):
-            self.cpu.tlbi_vaale1is(address)
-            self.cpu.dsb_ish()
-            self.cpu.isb()
-
-    @kernel
-    def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
-    ) -> None:
-        """Forget every translation in the range, and what led to its tables, everywhere.
-
-        As :meth:`retire_page`, but the operation without L also drops entries that lead to
-        tables (D8.17.5.4).  Of many pages, all that the TLB holds goes at once.
-        """
-        self.cpu.dsb_ishst()
-        if not self.spaces.must_invalidate(table, is_global):
-            return
-        if last - start < self.by_page:
-            address = start
-            while True:
-                self.cpu.tlbi_vaae1is(address)
-                if last - address < self.page_length:
-                    break
-                address += self.page_length
-        else:
-            self.cpu.tlbi_vmalle1is()
+    def complete(self) -> None:
+        """The TLB is done, which takes a DSB for loads and stores (D8.17.5)."""
         self.cpu.dsb_ish()
         self.cpu.isb()
-
-    @kernel
-    def forget(self, table: PhysicalAddress) -> None:
-        """Forget whatever was remembered under the root ``table``, which is not current.
-
-        When its ASID is lent again, what is cached under it is invalidated.
-        """
-        self.spaces.forget(table)

@@ -8,8 +8,7 @@ On the host the text calls the C runtime of the host machine, which gives the sa
 
 from __future__ import annotations
 
-from kernmem.hardware.probing import VectorProbe
-from kernmem.language import VirtualAddress, intrinsic, u64
+from kernmem.hardware.probing import VectorProbe, load, store
 
 DATA_ABORT = 0b100101 << 26  # taken from the same exception level (DDI 0487, D23.2.37)
 
@@ -21,21 +20,5 @@ class Aarch64Probe(VectorProbe):
     not_mapped = DATA_ABORT | 0b0001 << 2  # translation fault
     forbidden = DATA_ABORT | 0b0011 << 2  # permission fault
 
-    @intrinsic(
-        aarch64=(
-            "uint64_t value;\n"
-            '__asm__ volatile("ldr %0, [%1]" : "=r"(value) : "r"(address) : "memory");'
-        ),
-        host="kernmem_host_probe_read((uint64_t)address);",
-    )
-    def try_load(self, address: VirtualAddress) -> None:
-        """Load 8 bytes in one instruction, and ignore them."""
-        self.model_load(address)
-
-    @intrinsic(
-        aarch64='__asm__ volatile("str %0, [%1]" :: "r"(value), "r"(address) : "memory");',
-        host="kernmem_host_probe_write((uint64_t)address, value);",
-    )
-    def try_store(self, address: VirtualAddress, value: u64) -> None:
-        """Store 8 bytes in one instruction."""
-        self.model_store(address, value)
+    try_load = load("ldr %0, [%1]", host="kernmem_host_probe_read((uint64_t)address);")
+    try_store = store("str %0, [%1]", host="kernmem_host_probe_write((uint64_t)address, value);")

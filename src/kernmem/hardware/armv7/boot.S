@@ -1,5 +1,4 @@
-// From the firmware to C: one core, in supervisor mode, caches clean, stack and zeroed variables
-// in place.
+// From the firmware to C: one core, in supervisor mode, caches clean, a stack in place.
 //
 // The firmware enters at _start in ARM state with the MMU and the caches off, in Hyp or supervisor
 // mode; r2 is the address of the device tree, or 0 (the boot protocol of Linux).  Nothing is stored
@@ -10,15 +9,13 @@
         .arch_extension virt
         .section .text.boot, "ax"
         .global _start
-        .global kernmem_ready
-        .global kernmem_done
         .global park
 
         .equ    HYP_MODE, 0x1a
         .equ    SUPERVISOR_MODE, 0x13
 
 _start:
-        mov     r10, r2                         // the device tree, until it can be stored
+        mov     r10, r2                         // the device tree, until it can be passed on
 
         // The first core boots the kernel; every other sleeps for ever.
         mrc     p15, 0, r0, c0, c0, 5           // MPIDR: who am I?
@@ -73,21 +70,8 @@ at_supervisor:
         ldr     r0, =exception_vectors
         mcr     p15, 0, r0, c12, c0, 0          // VBAR: exceptions have somewhere to go
         ldr     sp, =__stack_top                // grows down from the end of the window
-
-        ldr     r0, =__bss_start                // C promises that variables start as zero
-        ldr     r1, =__bss_end
-        mov     r2, #0
-        mov     r3, #0
-1:      cmp     r0, r1
-        stmlo   r0!, {r2, r3}                   // both ends are aligned to 16
-        blo     1b
-        ldr     r0, =boot_device_tree
-        str     r10, [r0]                       // not in .bss, which was cleared
-kernmem_ready:                                  // a machine that only calls functions stops here
-        bl      kernel_main                     // if it returns, all went well
-kernmem_done:                                   // and calls of its own return to here
-        mov     r0, #0
-        bl      kernmem_exit                    // leaves the machine, if it can be left
+        mov     r0, r10
+        bl      kernmem_start                   // (device tree); it does not return
 
 park:   wfe                                     // wait for an event, and for the next one
         b       park
@@ -146,9 +130,3 @@ invalidated:
         // check (1), data cache (2), branch prediction (11), instruction cache (12), TEX remap
         // (28) and access flag (29) are off, exceptions are taken in ARM state (30).
         .equ    SCTLR_OFF, 0x00c50078
-
-        .section .data
-        .balign 4
-        .global boot_device_tree
-boot_device_tree:                               // the physical address that the firmware gave
-        .word   0

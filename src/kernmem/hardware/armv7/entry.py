@@ -31,8 +31,8 @@ A table of level 0 takes the first KiB of a page of its own: a page is what the 
 
 from __future__ import annotations
 
+from kernmem.hardware.leaf_bits import BitFormat, LeafBits
 from kernmem.language import Image, PhysicalAddress, kernel, u32, usize
-from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
 
 TABLE = 0b01
 LEAF = 0b10
@@ -61,23 +61,38 @@ MEMORY_TYPE = BUFFERABLE | CACHEABLE | WRITE_ALLOCATE | SHAREABLE | NOT_GLOBAL
 PAGE_BITS = 12
 TABLE_ADDRESS = 0xFFFF_FC00
 
+LEAF_BITS = LeafBits(
+    always=ANY_ACCESS | SHAREABLE,
+    valid=LEAF,
+    # What user code may read, the kernel may execute too, since PXN is not used.
+    kernel=0,
+    read_only=READ_ONLY,
+    user_read_only=READ_ONLY | USER,
+    user_read_write=USER,
+    normal=WRITE_ALLOCATE | CACHEABLE | BUFFERABLE,
+    device=BUFFERABLE,
+    uncached=WRITE_ALLOCATE,
+    never_execute=EXECUTE_NEVER,
+    one_space=NOT_GLOBAL,
+)
 
-class ShortDescriptors(EntryFormat):
+
+class ShortDescriptors(BitFormat):
     """Pages of 4 KiB, sections of 1 MiB, 32 bits of address, virtual and physical."""
 
     c_module = "virtual"
 
     def __init__(self, image: Image) -> None:
-        super().__init__(image)
-        self.page_bits = PAGE_BITS
-        self.page_length = 1 << PAGE_BITS
+        super().__init__(image, LEAF_BITS, PAGE_BITS)
         self.levels = 2
         self.index_bits = 8
         self.root_index_bits = 12
         self.address_bits = 32
         self.physical_bits = 32
         self.block_levels = 1
-        self.mappings = ALL_MAPPINGS
+        self.address_mask = TABLE_ADDRESS
+        self.table_bits = TABLE
+        self.break_mask = MEMORY_TYPE
 
     @kernel
     def is_valid(self, entry: usize) -> bool:
@@ -90,93 +105,15 @@ class ShortDescriptors(EntryFormat):
         return level == 0 or entry & TYPE != TABLE
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
-        """The entry that maps a page (level 0) or a section at ``physical``.
-
-        Device memory is never executable: a speculative fetch could disturb a device.  What user
-        code may read, the kernel may execute too, since PXN is not used.
-        """
-        bits = usize(ANY_ACCESS | SHAREABLE)
-        if Mapping.DEVICE in mapping:
-            bits = bits | BUFFERABLE
-        elif Mapping.UNCACHED in mapping:
-            bits = bits | WRITE_ALLOCATE
-        else:
-            bits = bits | (WRITE_ALLOCATE | CACHEABLE | BUFFERABLE)
-        if Mapping.GLOBAL not in mapping:
-            bits = bits | NOT_GLOBAL
-        if Mapping.READ_ONLY in mapping:
-            bits = bits | READ_ONLY
-        if Mapping.USER_READ_WRITE in mapping:
-            bits = bits | USER
-        elif Mapping.USER_READ_ONLY in mapping:
-            bits = bits | (USER | READ_ONLY)
-        if Mapping.DEVICE in mapping or Mapping.NO_EXECUTE in mapping:
-            bits = bits | EXECUTE_NEVER
+    def at_level(self, bits: usize, level: u32) -> usize:
+        """A section has most bits elsewhere; a page without access keeps XN elsewhere."""
         if level > 0:
             never = (bits & EXECUTE_NEVER) << EXECUTE_NEVER_RAISED_BY
-            bits = (bits & RAISED) << RAISED_BY | bits & (CACHEABLE | BUFFERABLE) | never
-        elif Mapping.NO_ACCESS in mapping:
+            return (bits & RAISED) << RAISED_BY | bits & (CACHEABLE | BUFFERABLE | LEAF) | never
+        if bits & LEAF == 0:
             never = (bits & EXECUTE_NEVER) << EXECUTE_NEVER_KEPT_BY
-            bits = bits & ~usize(EXECUTE_NEVER) | never
-        if Mapping.NO_ACCESS not in mapping:
-            bits = bits | LEAF
-        return usize(physical) | bits
-
-    @kernel
-    def is_global(self, entry: usize, level: u32) -> bool:
-        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
-        return self.attributes(entry, level) & NOT_GLOBAL == 0
-
-    @kernel
-    def table(self, physical: PhysicalAddress) -> usize:
-        """The entry that leads to the next lower table at ``physical``."""
-        return usize(physical) | TABLE
-
-    @kernel
-    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
-        """The physical address that a leaf of ``level`` maps."""
-        shift = self.shift(level)
-        return PhysicalAddress(entry >> shift << shift)
-
-    @kernel
-    def next_table(self, entry: usize) -> PhysicalAddress:
-        """The physical address of the table that a table entry leads to."""
-        return PhysicalAddress(entry & TABLE_ADDRESS)
-
-    @kernel
-    def mapping(self, entry: usize, level: u32) -> Mapping:
-        """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
-
-        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
-        reported beside USER_READ_ONLY, which says it.
-        """
-        bits = self.attributes(entry, level)
-        mapping = Mapping.KERNEL
-        if bits & READ_ONLY != 0:
-            if bits & USER != 0:
-                mapping = mapping | Mapping.USER_READ_ONLY
-            else:
-                mapping = mapping | Mapping.READ_ONLY
-        elif bits & USER != 0:
-            mapping = mapping | Mapping.USER_READ_WRITE
-        if bits & EXECUTE_NEVER != 0:
-            mapping = mapping | Mapping.NO_EXECUTE
-        if bits & WRITE_ALLOCATE == 0:
-            mapping = mapping | Mapping.DEVICE
-        elif bits & CACHEABLE == 0:
-            mapping = mapping | Mapping.UNCACHED
-        if self.is_global(entry, level):
-            mapping = mapping | Mapping.GLOBAL
-        if entry & TYPE == 0:
-            mapping = mapping | Mapping.NO_ACCESS
-        return mapping
-
-    @kernel
-    def must_break(self, old: usize, new: usize, level: u32) -> bool:
-        """Whether a valid leaf must not become another at once (DDI 0406, B3.10.1)."""
-        changed = self.attributes(old, level) ^ self.attributes(new, level)
-        return changed & MEMORY_TYPE != 0
+            return bits & ~usize(EXECUTE_NEVER) | never
+        return bits
 
     @kernel
     def attributes(self, entry: usize, level: u32) -> usize:
@@ -187,3 +124,9 @@ class ShortDescriptors(EntryFormat):
         if entry & TYPE == 0:
             return entry | entry >> EXECUTE_NEVER_KEPT_BY & EXECUTE_NEVER
         return entry
+
+    @kernel
+    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
+        """The physical address that a leaf of ``level`` maps: above the attributes of its level."""
+        shift = self.shift(level)
+        return PhysicalAddress(entry >> shift << shift)

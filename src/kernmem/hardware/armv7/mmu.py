@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from kernmem.hardware.armv7.entry import ShortDescriptors
 from kernmem.hardware.armv7.instructions import Instructions
+from kernmem.hardware.vmsa.driver import VmsaMmu
 from kernmem.language import (
     Image,
     PhysicalAddress,
@@ -35,8 +36,7 @@ from kernmem.language import (
     u32,
     usize,
 )
-from kernmem.memory.address_spaces import AddressSpaces
-from kernmem.memory.architecture import Mapping, Mmu, Region
+from kernmem.memory.architecture import Mapping, Region
 
 # TTBR0, with the Multiprocessing Extensions (DDI 0406, B4.1.154): walks are inner shareable and
 # read the caches, as the stores to the tables go there.
@@ -57,34 +57,32 @@ INSTRUCTION_CACHE_ON = 1 << 12  # I
 ASIDS = 256
 SECTION = 1 << 20
 ROOT_ENTRIES = 4096
-INVALIDATIONS = 64  # pages that are invalidated one by one; of more, all that is cached goes
+PAGE_ADDRESS = 0xFFFF_F000  # in the operand of an invalidation by address
 
 
-class Armv7Mmu(Mmu):
+class Armv7Mmu(VmsaMmu):
     """The MMU of one core, in supervisor mode.
 
     ``program`` must begin and end at borders of sections, and so be mapped by sections in every
     space, or translations of two sizes for it would be cached together.
     """
 
-    c_module = "virtual"
+    cpu: Instructions
+    one_by_one = 64
 
     def __init__(
         self, image: Image, cpu: Instructions, entries: ShortDescriptors, program: Region
     ) -> None:
-        super().__init__(image)
         if program.start % SECTION or program.end % SECTION:
             raise ValueError(
                 f"the program must lie in whole sections of {SECTION:#x} bytes, not from "
                 f"{program.start:#x} to {program.end:#x}"
             )
+        super().__init__(image, entries)
         self.cpu = cpu
         self.entries = entries
         self.first_section = program.start // SECTION
         self.end_section = program.end // SECTION
-        self.page_length = entries.page_length
-        self.by_page = INVALIDATIONS * entries.page_length
-        self.spaces = AddressSpaces(image)
         self.bridge = self.static_array(u32, ROOT_ENTRIES, "mmu_bridge", alignment=ROOT_ENTRIES * 4)
 
     @kernel
@@ -97,14 +95,14 @@ class Armv7Mmu(Mmu):
         """
         self.spaces.start(usize(ASIDS))
         self.spaces.enter(table)
-        asid = u32(self.spaces.info.current)
+        asid = self.spaces.info.current
         self.build_bridge()
         self.cpu.tlbiall()
         self.cpu.iciallu()
         self.cpu.bpiall()
         self.cpu.dsb_nsh()
-        self.cpu.write_ttbcr(u32(0))  # short descriptors, TTBR0 for all addresses
-        self.cpu.write_dacr(u32(CLIENT))
+        self.cpu.write_ttbcr(usize(0))  # short descriptors, TTBR0 for all addresses
+        self.cpu.write_dacr(usize(CLIENT))
         self.cpu.write_contextidr(asid)
         self.use(table)
         self.cpu.write_sctlr(
@@ -123,7 +121,7 @@ class Armv7Mmu(Mmu):
     @kernel
     def use(self, table: PhysicalAddress) -> None:
         """Walk from this root from now on."""
-        self.cpu.write_ttbr0(u32(table) | WALKS)
+        self.cpu.write_ttbr0(usize(table) | WALKS)
         self.cpu.isb()
 
     @kernel
@@ -133,7 +131,7 @@ class Armv7Mmu(Mmu):
         See the module's text on address spaces.
         """
         kept = self.spaces.enter(table)
-        asid = u32(self.spaces.info.current)
+        asid = self.spaces.info.current
         self.use(from_linear(address_of(self.bridge)))
         if not kept:
             self.cpu.tlbiasid(asid)
@@ -144,70 +142,23 @@ class Armv7Mmu(Mmu):
         self.use(table)
 
     @kernel
-    def order_tables(self) -> None:
-        """Whoever sees an entry written from now on also sees those written so far."""
-        self.cpu.dsb_ishst()
+    def invalidate_leaf(self, address: VirtualAddress) -> None:
+        """By address, whatever the ASID."""
+        self.invalidate(address)
 
     @kernel
-    def publish_page(
-        self, table: PhysicalAddress, address: VirtualAddress, is_global: bool
-    ) -> None:
-        """Let the walker see the new leaf of ``address``, in a table that was there already."""
-        self.cpu.dsb_ishst()
-        self.cpu.isb()
+    def invalidate(self, address: VirtualAddress) -> None:
+        """The operation by address drops entries that lead to tables, too."""
+        self.cpu.tlbimvaais(usize(address) & PAGE_ADDRESS)
 
     @kernel
-    def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
-    ) -> None:
-        """Let the walker see new leaves, and new tables that lead to them: as for a page."""
-        self.cpu.dsb_ishst()
-        self.cpu.isb()
+    def invalidate_all(self, is_global: bool) -> None:
+        """All that the TLB holds."""
+        self.cpu.tlbiallis()
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
-        """Forget the leaf translation of ``address``, page or section, everywhere.
-
-        The cleared entry is visible before the TLB is told to drop the old one, and TLB and branch
-        predictor are done before anything goes on (DDI 0487, G5.9.1, K11.5.3).
-        """
-        self.cpu.dsb_ishst()
-        if not self.spaces.must_invalidate(table, is_global):
-            return
-        self.cpu.tlbimvaais(address)
+    def complete(self) -> None:
+        """TLB and branch predictor are done before anything goes on (DDI 0487, G5.9.1, K11.5.3)."""
         self.cpu.bpiallis()
         self.cpu.dsb_ish()
         self.cpu.isb()
-
-    @kernel
-    def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
-    ) -> None:
-        """Forget every translation in the range, and what led to its tables, everywhere.
-
-        As :meth:`retire_page`: the operation by address drops entries that lead to tables, too.
-        Of many pages, all that the TLB holds goes at once.
-        """
-        self.cpu.dsb_ishst()
-        if not self.spaces.must_invalidate(table, is_global):
-            return
-        if last - start < self.by_page:
-            address = start
-            while True:
-                self.cpu.tlbimvaais(address)
-                if last - address < self.page_length:
-                    break
-                address += self.page_length
-        else:
-            self.cpu.tlbiallis()
-        self.cpu.bpiallis()
-        self.cpu.dsb_ish()
-        self.cpu.isb()
-
-    @kernel
-    def forget(self, table: PhysicalAddress) -> None:
-        """Forget whatever was remembered under the root ``table``, which is not current.
-
-        When its ASID is lent again, what is cached under it is invalidated.
-        """
-        self.spaces.forget(table)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from kernmem.hardware.probing import VectorProbe
-from kernmem.language import VirtualAddress, intrinsic, u64
+from kernmem.hardware.probing import VectorProbe, load, store
 
 
 class Armv7Probe(VectorProbe):
@@ -13,19 +12,5 @@ class Armv7Probe(VectorProbe):
     not_mapped = 0b0101  # translation fault
     forbidden = 0b1101  # permission fault
 
-    @intrinsic(
-        armv7=(
-            "uint64_t value;\n"
-            '__asm__ volatile("ldrd %0, %H0, [%1]" : "=r"(value) : "r"(address) : "memory");'
-        )
-    )
-    def try_load(self, address: VirtualAddress) -> None:
-        """Load 8 bytes in one instruction, and ignore them."""
-        self.model_load(address)
-
-    @intrinsic(
-        armv7='__asm__ volatile("strd %0, %H0, [%1]" :: "r"(value), "r"(address) : "memory");'
-    )
-    def try_store(self, address: VirtualAddress, value: u64) -> None:
-        """Store 8 bytes in one instruction."""
-        self.model_store(address, value)
+    try_load = load("ldrd %0, %H0, [%1]")
+    try_store = store("strd %0, %H0, [%1]")

@@ -1,4 +1,4 @@
-# From the firmware to C: one hart, in supervisor mode, stack and zeroed variables in place.
+# From the firmware to C: one hart, in supervisor mode, a stack in place.
 #
 # OpenSBI enters at _start in supervisor mode; without firmware the hart is in machine mode, and
 # goes down first.  a0 is the number of the hart, a1 the address of the device tree (the boot
@@ -9,13 +9,11 @@
 
         .section .text.boot, "ax"
         .global _start
-        .global kernmem_ready
-        .global kernmem_done
         .global park
 
         .option norvc
 _start:
-        mv      s1, a1                          # the device tree, until it can be stored
+        mv      s1, a1                          # the device tree, until it can be passed on
         csrw    sie, zero                       # no interrupts
         csrci   sstatus, 1 << 1                 # SIE: not even those that insist
         la      t0, at_supervisor
@@ -49,27 +47,9 @@ at_supervisor:
         la      t0, trap_vector
         csrw    stvec, t0                       # traps have somewhere to go
         la      sp, __stack_top                 # grows down from the end of the window
-
-        la      t0, __bss_start                 # C promises that variables start as zero
-        la      t1, __bss_end
-1:      bgeu    t0, t1, 2f
-        sd      zero, 0(t0)                     # both ends are aligned to 16
-        addi    t0, t0, 8
-        j       1b
-2:      la      t0, boot_device_tree
-        sd      s1, 0(t0)                       # not in .bss, which was cleared
-kernmem_ready:                                  # a machine that only calls functions stops here
-        call    kernel_main                     # if it returns, all went well
-kernmem_done:                                   # and calls of its own return to here
-        li      a0, 0
-        call    kernmem_exit                    # leaves the machine, if it can be left
+        mv      a0, s1
+        call    kernmem_start                   # (device tree); it does not return
 
         .balign 4
 park:   wfi                                     # wait for an interrupt, and for the next one
         j       park
-
-        .section .data
-        .balign 8
-        .global boot_device_tree
-boot_device_tree:                               # the physical address that the firmware gave
-        .dword  0

@@ -28,14 +28,8 @@ from the bottom, as the manual's own do.
 
 from __future__ import annotations
 
-from kernmem.language import (
-    Image,
-    PhysicalAddress,
-    kernel,
-    u32,
-    usize,
-)
-from kernmem.memory.architecture import ALL_MAPPINGS, EntryFormat, Mapping
+from kernmem.hardware.leaf_bits import BitFormat, LeafBits
+from kernmem.language import Image, PhysicalAddress, kernel, u32, usize
 
 VALID = 1 << 0
 READ = 1 << 1
@@ -49,13 +43,26 @@ DEVICE = 1 << 8  # the lower bit of RSW
 
 PAGE_BITS = 12
 PPN_SHIFT = 10
-MAPPINGS = Mapping(ALL_MAPPINGS & ~Mapping.UNCACHED)
-"""What is cached is a matter of the physical address, where there is no Svpbmt."""
-
 PPN_MASK = ((1 << 44) - 1) << PPN_SHIFT
 
+LEAF = LeafBits(
+    always=READ | ACCESSED | DIRTY,
+    valid=VALID,
+    # What user code has access to, the kernel never executes, whatever X says, and loads and stores
+    # only while sstatus.SUM is 1 (Priv, "Supervisor Status Register"; ``mmu.py``).
+    kernel=WRITE,
+    read_only=0,
+    user_read_only=USER,
+    user_read_write=USER | WRITE,
+    normal=0,
+    device=DEVICE,
+    uncached=None,  # a matter of the physical address, where there is no Svpbmt
+    executable=EXECUTE,
+    every_space=GLOBAL,
+)
 
-class PagedEntries(EntryFormat):
+
+class PagedEntries(BitFormat):
     """Sv39, Sv48 or Sv57, by the number of levels: 3, 4 or 5.
 
     ======  ====================  =========================================
@@ -74,26 +81,19 @@ class PagedEntries(EntryFormat):
     c_module = "virtual"
 
     def __init__(self, image: Image, levels: int = 3, block_levels: int | None = None) -> None:
-        super().__init__(image)
+        super().__init__(image, LEAF, PAGE_BITS)
         if levels not in (3, 4, 5):
             raise ValueError(f"levels must be 3 (Sv39), 4 (Sv48) or 5 (Sv57), not {levels!r}")
         highest = levels - 1 if block_levels is None else block_levels
         if not 0 <= highest < levels:
             raise ValueError(f"block_levels must be 0 to {levels - 1}, not {block_levels!r}")
         self.levels = levels
-        self.page_bits = PAGE_BITS
-        self.page_length = 1 << PAGE_BITS
         self.index_bits = 9
         self.address_bits = PAGE_BITS + 9 * levels - 1
         self.physical_bits = 56
         self.block_levels = highest
         self.upper_half = True
-        self.mappings = MAPPINGS
-
-    @kernel
-    def is_valid(self, entry: usize) -> bool:
-        """Whether a walk goes on from ``entry``, to a table or to memory."""
-        return entry & VALID != 0
+        self.table_bits = VALID
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
@@ -101,75 +101,11 @@ class PagedEntries(EntryFormat):
         return entry & (READ | WRITE | EXECUTE) != 0
 
     @kernel
-    def leaf(self, physical: PhysicalAddress, mapping: Mapping, level: u32) -> usize:
-        """The entry that maps a page (level 0) or a block at ``physical``.
-
-        What user code has access to, the kernel never executes, whatever X says, and loads and
-        stores only while sstatus.SUM is 1 (Priv, "Supervisor Status Register"; ``mmu.py``).
-        """
-        entry = usize(physical) >> PAGE_BITS << PPN_SHIFT | (READ | ACCESSED | DIRTY)
-        if Mapping.NO_ACCESS not in mapping:
-            entry = entry | VALID
-        if Mapping.GLOBAL in mapping:
-            entry = entry | GLOBAL
-        if Mapping.USER_READ_ONLY in mapping:
-            entry = entry | USER
-        elif Mapping.USER_READ_WRITE in mapping:
-            entry = entry | (USER | WRITE)
-        elif Mapping.READ_ONLY not in mapping:
-            entry = entry | WRITE
-        if Mapping.DEVICE in mapping:
-            entry = entry | DEVICE
-        elif Mapping.NO_EXECUTE not in mapping:
-            entry = entry | EXECUTE
-        return entry
+    def with_address(self, physical: PhysicalAddress) -> usize:
+        """An entry with nothing but an address in it."""
+        return usize(physical) >> PAGE_BITS << PPN_SHIFT
 
     @kernel
-    def step(self, length: usize) -> usize:
-        """By how much a leaf grows if its frame does by ``length``, a multiple of a page."""
-        return length >> PAGE_BITS << PPN_SHIFT
-
-    @kernel
-    def is_global(self, entry: usize, level: u32) -> bool:
-        """Whether a leaf was made as :attr:`Mapping.GLOBAL`."""
-        return entry & GLOBAL != 0
-
-    @kernel
-    def table(self, physical: PhysicalAddress) -> usize:
-        """The entry that leads to the next lower table at ``physical``."""
-        return usize(physical) >> PAGE_BITS << PPN_SHIFT | VALID
-
-    @kernel
-    def frame(self, entry: usize, level: u32) -> PhysicalAddress:
-        """The physical address that a leaf of ``level`` maps."""
-        return self.next_table(entry)
-
-    @kernel
-    def next_table(self, entry: usize) -> PhysicalAddress:
-        """The physical address of the table that a table entry leads to."""
+    def address(self, entry: usize) -> PhysicalAddress:
+        """The address in an entry."""
         return PhysicalAddress((entry & PPN_MASK) << (PAGE_BITS - PPN_SHIFT))
-
-    @kernel
-    def mapping(self, entry: usize, level: u32) -> Mapping:
-        """How a leaf maps: ``leaf(frame, mapping)`` makes the same entry again.
-
-        A device leaf is reported as NO_EXECUTE too, which it always is; READ_ONLY is not
-        reported beside USER_READ_ONLY, which says it.
-        """
-        mapping = Mapping.KERNEL
-        if entry & USER != 0:
-            if entry & WRITE != 0:
-                mapping = mapping | Mapping.USER_READ_WRITE
-            else:
-                mapping = mapping | Mapping.USER_READ_ONLY
-        elif entry & WRITE == 0:
-            mapping = mapping | Mapping.READ_ONLY
-        if entry & EXECUTE == 0:
-            mapping = mapping | Mapping.NO_EXECUTE
-        if entry & DEVICE != 0:
-            mapping = mapping | Mapping.DEVICE
-        if self.is_global(entry, level):
-            mapping = mapping | Mapping.GLOBAL
-        if entry & VALID == 0:
-            mapping = mapping | Mapping.NO_ACCESS
-        return mapping

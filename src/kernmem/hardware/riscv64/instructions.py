@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernmem.hardware.instructions import ProcessorInstructions
-from kernmem.language import VirtualAddress, intrinsic, u64, usize
+from kernmem.hardware.instructions import ProcessorInstructions, instruction, read, write
+from kernmem.language import VirtualAddress, intrinsic, usize
 
 
 class Instructions(ProcessorInstructions):
@@ -11,10 +11,10 @@ class Instructions(ProcessorInstructions):
 
     # Address translation (Priv, "Supervisor Memory-Management Fence Instruction") -----------
 
-    @intrinsic(riscv64='__asm__ volatile("sfence.vma zero, zero" ::: "memory");')
-    def sfence_all(self) -> None:
-        """Order the stores so far before all later walks; forget all entries of all levels."""
-        self._execute("sfence.vma zero, zero")
+    sfence_all = instruction(
+        "sfence.vma zero, zero",
+        "Order the stores so far before all later walks; forget all entries of all levels.",
+    )
 
     @intrinsic(riscv64='__asm__ volatile("sfence.vma %0, zero" :: "r"(address) : "memory");')
     def sfence_leaf(self, address: VirtualAddress) -> None:
@@ -35,19 +35,9 @@ class Instructions(ProcessorInstructions):
 
     # Registers ----------------------------------------------------------------------------
 
-    @intrinsic(riscv64='__asm__ volatile("csrw satp, %0" :: "r"(value) : "memory");')
-    def write_satp(self, value: u64) -> None:
-        """The mode in bits 63:60, the ASID in 59:44, the root's page number in 43:0."""
-        self._execute("csrw satp", int(value))
-
-    @intrinsic(
-        riscv64=('uint64_t value;\n__asm__ volatile("csrr %0, satp" : "=r"(value));\nreturn value;')
+    write_satp = write(
+        "csrw satp, %0",
+        "The mode in bits 63:60, the ASID in 59:44, the root's page number in 43:0.",
     )
-    def read_satp(self) -> u64:
-        """What of the last write to satp has had an effect."""
-        return u64(self._execute("csrr satp"))
-
-    @intrinsic(riscv64='__asm__ volatile("csrs sstatus, %0" :: "r"(bits) : "memory");')
-    def set_sstatus(self, bits: u64) -> None:
-        """Set bits of the supervisor status register."""
-        self._execute("csrs sstatus", int(bits))
+    read_satp = read("csrr %0, satp", "What of the last write to satp has had an effect.")
+    set_sstatus = write("csrs sstatus, %0", "Set bits of the supervisor status register.")

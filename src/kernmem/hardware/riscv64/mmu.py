@@ -17,11 +17,11 @@ until then a change of them needs none.
 
 from __future__ import annotations
 
+from kernmem.hardware.mmu_driver import MmuDriver
 from kernmem.hardware.riscv64.entry import PAGE_BITS, PagedEntries
 from kernmem.hardware.riscv64.instructions import Instructions
-from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u64, usize
-from kernmem.memory.address_spaces import NO_IDENTIFIER, AddressSpaces
-from kernmem.memory.architecture import Mmu
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, usize
+from kernmem.memory.address_spaces import NO_IDENTIFIER
 
 # Priv, "Supervisor Address Translation and Protection Register"
 MODES = {3: 8, 4: 9, 5: 10}
@@ -32,16 +32,13 @@ ASID_MASK = (1 << 16) - 1  # ASIDLEN is 16 at most
 SUM = 1 << 18  # sstatus: permit supervisor user-memory access
 
 
-class Riscv64Mmu(Mmu):
+class Riscv64Mmu(MmuDriver):
     """The MMU of one hart, in supervisor mode."""
 
-    c_module = "virtual"
-
     def __init__(self, image: Image, cpu: Instructions, entries: PagedEntries) -> None:
-        super().__init__(image)
+        super().__init__(image, entries)
         self.cpu = cpu
         self.mode = MODES[entries.levels] << 60
-        self.spaces = AddressSpaces(image)
 
     @kernel
     def enable(self, table: PhysicalAddress) -> None:
@@ -53,11 +50,11 @@ class Riscv64Mmu(Mmu):
         have makes the whole write void.  Of the bits of an ASID it keeps those that it has; what
         it caches under the one of ones is forgotten when that one is lent.
         """
-        self.cpu.set_sstatus(u64(SUM))
+        self.cpu.set_sstatus(usize(SUM))
         self.cpu.sfence_all()
         self.cpu.write_satp(self.satp(table, usize(ASID_MASK)))
         satp = self.cpu.read_satp()
-        asids = usize(satp >> ASID_SHIFT & ASID_MASK)
+        asids = satp >> ASID_SHIFT & ASID_MASK
         if satp != self.satp(table, asids):
             panic("the processor does not have the paging mode that this kernel was built for")
         self.spaces.start(asids + 1)
@@ -81,9 +78,9 @@ class Riscv64Mmu(Mmu):
             self.cpu.sfence_space(asid)
 
     @kernel
-    def satp(self, table: PhysicalAddress, asid: usize) -> u64:
+    def satp(self, table: PhysicalAddress, asid: usize) -> usize:
         """The value of satp for a root."""
-        return u64(table) >> PAGE_BITS | u64(asid) << ASID_SHIFT | self.mode
+        return usize(table) >> PAGE_BITS | asid << ASID_SHIFT | self.mode
 
     @kernel
     def order_tables(self) -> None:
@@ -148,11 +145,3 @@ class Riscv64Mmu(Mmu):
         asid = self.spaces.identifier(table)
         if asid != NO_IDENTIFIER:
             self.cpu.sfence_space(asid)
-
-    @kernel
-    def forget(self, table: PhysicalAddress) -> None:
-        """Forget whatever was remembered under the root ``table``, which is not current.
-
-        When its identifier is lent again, the fence forgets what is cached under it.
-        """
-        self.spaces.forget(table)

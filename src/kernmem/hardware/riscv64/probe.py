@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernmem.hardware.probing import VectorProbe
-from kernmem.language import PageFault, VirtualAddress, intrinsic, kernel, u64
+from kernmem.hardware.probing import VectorProbe, load, store
+from kernmem.language import PageFault, VirtualAddress, kernel, u64
 from kernmem.memory.architecture import Fault
 
 
@@ -18,6 +18,9 @@ class Riscv64Probe(VectorProbe):
     not_mapped = 13  # load page fault (Priv, "Supervisor Cause Register")
     forbidden = 15  # store page fault
 
+    try_load = load("ld %0, 0(%1)")
+    try_store = store("sd %0, 0(%1)")
+
     @kernel
     def write(self, address: VirtualAddress, value: u64) -> Fault:
         """Store 8 bytes at ``address`` and say what the MMU thought of it."""
@@ -25,21 +28,6 @@ class Riscv64Probe(VectorProbe):
         if fault == Fault.PERMISSION and self.syndrome_of_load(address) != 0:
             return Fault.NOT_MAPPED
         return fault
-
-    @intrinsic(
-        riscv64=(
-            "uint64_t value;\n"
-            '__asm__ volatile("ld %0, 0(%1)" : "=r"(value) : "r"(address) : "memory");'
-        )
-    )
-    def try_load(self, address: VirtualAddress) -> None:
-        """Load 8 bytes in one instruction, and ignore them."""
-        self.model_load(address)
-
-    @intrinsic(riscv64='__asm__ volatile("sd %0, 0(%1)" :: "r"(value), "r"(address) : "memory");')
-    def try_store(self, address: VirtualAddress, value: u64) -> None:
-        """Store 8 bytes in one instruction."""
-        self.model_store(address, value)
 
     def _take(self, fault: PageFault) -> None:
         """What the trap vector does."""

@@ -18,21 +18,17 @@
 
         .section .text.boot, "ax"
         .global _start
-        .global kernmem_ready
-        .global kernmem_done
         .global park
 
         .code32
 _start:
         cli
         cld
-        mov     $__bss_start, %edi              // C promises that variables start as zero;
-        mov     $__bss_end, %ecx                // the tables below need it, too
-        sub     %edi, %ecx
-        shr     $2, %ecx                        // both ends are aligned to 16
+        mov     %ebx, %ebp                      // the address of the start info, to be passed on
+        mov     $boot_tables, %edi              // what is not written below must be zero
+        mov     $(boot_tables_end - boot_tables) / 4, %ecx
         xor     %eax, %eax
         rep stosl
-        mov     %ebx, boot_info                 // the address of the start info
 
         // Page tables (SDM 4.5): one entry to a table of LINEAR_GIB, each to 512 blocks of 2 MiB.
         // (Not every processor has blocks of 1 GiB.)
@@ -127,12 +123,8 @@ in_64_bits:
         dec     %ecx
         jnz     4b
         lidt    gates_pointer
-
-kernmem_ready:                                  // a machine that only calls functions stops here
-        call    kernel_main                     // if it returns, all went well
-kernmem_done:                                   // and calls of its own return to here
-        xor     %edi, %edi
-        call    kernmem_exit                    // leaves the machine, if it can be left
+        mov     %ebp, %edi
+        call    kernmem_start                   // (start info); it does not return
 
 park:   hlt                                     // with interrupts off, for ever
         jmp     park
@@ -159,8 +151,9 @@ task_state:
         .fill   58, 1, 0
         .word   104                             // no map of ports: it would lie past the end
 
-        .section .bss.boot, "aw", @nobits
+        .section .noinit, "aw", @nobits         // in use when C clears its variables
         .balign 4096
+boot_tables:
 #if PAGING_LEVELS == 5
 boot_pml5:
         .skip   4096
@@ -173,3 +166,4 @@ boot_directories:
         .skip   LINEAR_GIB * 4096
         .balign 16
 gates:  .skip   GATES * 16
+boot_tables_end:

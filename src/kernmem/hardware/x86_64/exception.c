@@ -4,9 +4,6 @@
 
 #include "freestanding.h"
 
-/* Where boot.S leaves the address of the loader's start info. */
-uint64_t boot_info;
-
 _Noreturn void exception_report(uint64_t vector, uint64_t error, uint64_t address, uint64_t pc,
                                 uint64_t sp);
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernmem.hardware.instructions import ProcessorInstructions
-from kernmem.language import VirtualAddress, intrinsic, u32, u64
+from kernmem.hardware.instructions import ProcessorInstructions, read, write
+from kernmem.language import intrinsic, u32, usize
 
 EFER = 0xC000_0080  # IA32_EFER (SDM volume 4, 2.1)
 
@@ -19,75 +19,49 @@ WRITE_MSR = """__asm__ volatile("wrmsr"
                  :: "c"(number), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");"""
 
 
-def _read(register: str) -> str:
-    return (
-        f'uint64_t value;\n__asm__ volatile("mov %%{register}, %0" : "=r"(value));\nreturn value;'
-    )
-
-
-def _write(register: str) -> str:
-    return f'__asm__ volatile("mov %0, %%{register}" :: "r"(value) : "memory");'
-
-
 class Instructions(ProcessorInstructions):
     """What the MMU's driver needs."""
 
-    # Order --------------------------------------------------------------------------------
-
-    @intrinsic(x86_64='__asm__ volatile("" ::: "memory");')
+    @intrinsic(c='__asm__ volatile("" ::: "memory");')
     def compiler_barrier(self) -> None:
         """No instruction: the compiler moves no load or store across."""
 
-    # Invalidation (SDM 4.10.4.1) ----------------------------------------------------------
+    # Invalidation (SDM 4.10.4.1)
 
-    @intrinsic(x86_64='__asm__ volatile("invlpg (%0)" :: "r"(address) : "memory");')
-    def invlpg(self, address: VirtualAddress) -> None:
-        """Invalidate the translation of an address, and all cached upper levels."""
-        self._execute("invlpg", int(address))
+    invlpg = write(
+        "invlpg (%0)",
+        "Invalidate the translation of an address, and all cached upper levels.",
+        name="invlpg",
+    )
 
-    # Registers (SDM 2.5, 2.2.1) -----------------------------------------------------------
+    # Registers (SDM 2.5, 2.2.1)
 
-    @intrinsic(x86_64=_write("cr3"))
-    def write_cr3(self, value: u64) -> None:
-        """The root table and the PCID; invalidates what is not global, unless bit 63 is 1."""
-        self._execute("mov cr3", int(value))
+    read_cr3 = read("mov %%cr3, %0", "The root table and the PCID.", name="mov r, cr3")
+    write_cr3 = write(
+        "mov %0, %%cr3",
+        "The root table and the PCID; invalidates what is not global, unless bit 63 is 1.",
+        name="mov cr3",
+    )
+    read_cr0 = read(
+        "mov %%cr0, %0", "Paging, and whether the kernel keeps to R/W.", name="mov r, cr0"
+    )
+    write_cr0 = write(
+        "mov %0, %%cr0", "Paging, and whether the kernel keeps to R/W.", name="mov cr0"
+    )
+    read_cr4 = read("mov %%cr4, %0", "Which extensions are on.", name="mov r, cr4")
+    write_cr4 = write("mov %0, %%cr4", "Which extensions are on.", name="mov cr4")
 
-    @intrinsic(x86_64=_read("cr3"))
-    def read_cr3(self) -> u64:
-        """The root table and the PCID."""
-        return u64(self._execute("mov r, cr3"))
-
-    @intrinsic(x86_64=_read("cr0"))
-    def read_cr0(self) -> u64:
-        """Paging on or off, and whether the kernel keeps to R/W."""
-        return u64(self._execute("mov r, cr0"))
-
-    @intrinsic(x86_64=_write("cr0"))
-    def write_cr0(self, value: u64) -> None:
-        """Paging on or off, and whether the kernel keeps to R/W."""
-        self._execute("mov cr0", int(value))
-
-    @intrinsic(x86_64=_read("cr4"))
-    def read_cr4(self) -> u64:
-        """Which extensions are on."""
-        return u64(self._execute("mov r, cr4"))
-
-    @intrinsic(x86_64=_write("cr4"))
-    def write_cr4(self, value: u64) -> None:
-        """Which extensions are on."""
-        self._execute("mov cr4", int(value))
-
-    @intrinsic(x86_64=CPUID)
+    @intrinsic(c=CPUID)
     def cpuid_features(self) -> u32:
         """ECX of CPUID.1: which extensions there are."""
         return u32(self._execute("cpuid 0x1"))
 
-    @intrinsic(x86_64=READ_MSR)
-    def rdmsr(self, number: u32) -> u64:
+    @intrinsic(c=READ_MSR)
+    def rdmsr(self, number: u32) -> usize:
         """A model-specific register."""
-        return u64(self._execute(f"rdmsr {int(number):#x}"))
+        return usize(self._execute(f"rdmsr {int(number):#x}"))
 
-    @intrinsic(x86_64=WRITE_MSR)
-    def wrmsr(self, number: u32, value: u64) -> None:
+    @intrinsic(c=WRITE_MSR)
+    def wrmsr(self, number: u32, value: usize) -> None:
         """Write a model-specific register."""
         self._execute(f"wrmsr {int(number):#x}", int(value))

@@ -22,11 +22,10 @@ all the same, and so does a change of CR4.PGE, which drops all there is (4.10.4.
 
 from __future__ import annotations
 
+from kernmem.hardware.mmu_driver import MmuDriver
 from kernmem.hardware.x86_64.entry import LongMode
 from kernmem.hardware.x86_64.instructions import EFER, Instructions
-from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u32, u64, usize
-from kernmem.memory.address_spaces import AddressSpaces
-from kernmem.memory.architecture import Mmu
+from kernmem.language import Image, PhysicalAddress, VirtualAddress, kernel, panic, u32, usize
 
 WRITE_PROTECT = 1 << 16  # CR0.WP (SDM 2.5): the kernel, too, cannot write what is not R/W
 PGE = 1 << 7  # CR4.PGE (SDM 2.5): bit G of an entry counts
@@ -37,20 +36,13 @@ PCIDS = 1 << 12
 PCID = 1 << 17  # CPUID.1:ECX.PCID (volume 2A, CPUID)
 NO_EXECUTE_ENABLE = 1 << 11  # IA32_EFER.NXE (SDM 2.2.1): bit 63 of an entry is XD
 
-PAGE_LENGTH = 1 << 12
-INVALIDATIONS = 32
-"""Up to so many pages are invalidated one by one."""
 
-
-class X86Mmu(Mmu):
+class X86Mmu(MmuDriver):
     """The MMU of one processor in 64-bit mode."""
 
-    c_module = "virtual"
-
     def __init__(self, image: Image, cpu: Instructions, entries: LongMode) -> None:
-        super().__init__(image)
+        super().__init__(image, entries)
         self.cpu = cpu
-        self.spaces = AddressSpaces(image)
         self.la57 = LA57 if entries.levels == 5 else 0
 
     @kernel
@@ -83,7 +75,7 @@ class X86Mmu(Mmu):
         What MOV to CR3 drops, it drops from the TLB and from the paging-structure caches.
         """
         kept = self.spaces.enter(table)
-        cr3 = u64(table) | u64(self.spaces.info.current)
+        cr3 = usize(table) | self.spaces.info.current
         if kept and self.spaces.info.count > 1:
             cr3 = cr3 | KEEP
         self.cpu.write_cr3(cr3)
@@ -109,41 +101,23 @@ class X86Mmu(Mmu):
         self.cpu.compiler_barrier()
 
     @kernel
-    def publish_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
-    ) -> None:
-        """Let the walker see new leaves, and new tables that lead to them: as for a page."""
-        self.cpu.compiler_barrier()
+    def invalidate_leaf(self, address: VirtualAddress) -> None:
+        """One INVLPG, for a block too, even if the processor caches it in pieces (4.10.4.1)."""
+        self.cpu.invlpg(usize(address))
 
     @kernel
-    def retire_page(self, table: PhysicalAddress, address: VirtualAddress, is_global: bool) -> None:
-        """Forget the leaf translation of ``address``, page or block, everywhere.
+    def invalidate(self, address: VirtualAddress) -> None:
+        """INVLPG also drops everything in the paging-structure caches.
 
-        One INVLPG, for a block too, even if the processor caches it in pieces (4.10.4.1).
+        It is needed even if nothing was mapped through a table: an entry that leads to an empty
+        table may be cached (4.10.3.1, 4.10.4.2).
         """
-        if self.spaces.must_invalidate(table, is_global):
-            self.cpu.invlpg(address)
+        self.cpu.invlpg(usize(address))
 
     @kernel
-    def retire_range(
-        self, table: PhysicalAddress, start: VirtualAddress, last: VirtualAddress, is_global: bool
-    ) -> None:
-        """Forget every translation in the range, and what led to its tables, everywhere.
-
-        INVLPG also drops everything in the paging-structure caches, and is needed even if
-        nothing was mapped through a table: an entry that leads to an empty table may be
-        cached (4.10.3.1, 4.10.4.2).  Of many pages, all that the TLB holds goes at once.
-        """
-        if not self.spaces.must_invalidate(table, is_global):
-            return
-        if last - start < INVALIDATIONS * PAGE_LENGTH:
-            address = start
-            while True:
-                self.cpu.invlpg(address)
-                if last - address < PAGE_LENGTH:
-                    break
-                address += PAGE_LENGTH
-        elif is_global:
+    def invalidate_all(self, is_global: bool) -> None:
+        """All that the TLB holds; MOV to CR3 leaves what is global."""
+        if is_global:
             cr4 = self.cpu.read_cr4()
             self.cpu.write_cr4(cr4 ^ PGE)
             self.cpu.write_cr4(cr4)
@@ -151,9 +125,5 @@ class X86Mmu(Mmu):
             self.cpu.write_cr3(self.cpu.read_cr3())
 
     @kernel
-    def forget(self, table: PhysicalAddress) -> None:
-        """Forget whatever was remembered under the root ``table``, which is not current.
-
-        When its PCID is lent again, MOV to CR3 drops what is cached under it.
-        """
-        self.spaces.forget(table)
+    def complete(self) -> None:
+        """Invalidations are done when the instruction is, and serialize (9.3)."""

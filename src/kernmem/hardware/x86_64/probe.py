@@ -6,8 +6,7 @@ handler skips.
 
 from __future__ import annotations
 
-from kernmem.hardware.probing import VectorProbe
-from kernmem.language import VirtualAddress, intrinsic, u64
+from kernmem.hardware.probing import VectorProbe, load, store
 
 PAGE_FAULT = 14 << 32
 PROTECTION = 1 << 0  # P
@@ -21,22 +20,5 @@ class X86Probe(VectorProbe):
     not_mapped = PAGE_FAULT
     forbidden = PAGE_FAULT | PROTECTION
 
-    @intrinsic(
-        x86_64=(
-            "uint64_t value; /* 48 8b 07: the handler skips 3 bytes */\n"
-            '__asm__ volatile("movq (%1), %0" : "=a"(value) : "D"(address) : "memory");'
-        )
-    )
-    def try_load(self, address: VirtualAddress) -> None:
-        """Load 8 bytes in one instruction, and ignore them."""
-        self.model_load(address)
-
-    @intrinsic(
-        x86_64=(
-            "/* 48 89 37: the handler skips 3 bytes */\n"
-            '__asm__ volatile("movq %0, (%1)" :: "S"(value), "D"(address) : "memory");'
-        )
-    )
-    def try_store(self, address: VirtualAddress, value: u64) -> None:
-        """Store 8 bytes in one instruction."""
-        self.model_store(address, value)
+    try_load = load("movq (%1), %0", value="=a", address="D")  # 48 8b 07
+    try_store = store("movq %0, (%1)", value="S", address="D")  # 48 89 37
