@@ -30,8 +30,8 @@ def check_frames(
 ) -> None:
     """Refuse a store to memory that was unmapped, and that an old value still leads to.
 
-    ``now`` tells where an address leads by the tables as they are: who only changed a permission
-    has the memory still.
+    ``old`` has at least the values that lead there, and may have others.  ``now`` tells where an
+    address leads by the tables as they are: who only changed a permission has the memory still.
     """
     for each in old:
         for start, length, frame in each.frames:

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from kernmem.hardware.ranges import RangeIndex
 from kernmem.hardware.reuse import check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
 from kernmem.hardware.vmsa.regime import Kind, TranslationRegime
@@ -76,6 +77,8 @@ class LiveTables(Generic[R]):
         self.by_base: dict[int, Table] = {}
         self.by_chunk: dict[int, Table] = {}
         self.stale: dict[int, list[Stale]] = {}
+        self._by_address: RangeIndex[Stale] = RangeIndex()  # the virtual ones that they are for
+        self._by_frame: RangeIndex[Stale] = RangeIndex()  # the memory that they lead to
         length = regime.table_length(regime.start_level)
         if root % length:
             raise ModelViolation(
@@ -105,12 +108,37 @@ class LiveTables(Generic[R]):
             )
         return found
 
-    # Maintenance --------------------------------------------------------------------------
+    # Old values ---------------------------------------------------------------------------
 
     def old_values(self) -> Iterator[Stale]:
         """All of them."""
         for values in self.stale.values():
             yield from values
+
+    def leading_to(self, physical: int, length: int) -> Sequence[Stale]:
+        """Those that may lead to some memory, in the order of all of them."""
+        found = self._by_frame.near(physical, length)
+        if len(found) < 2:
+            return found
+        return [each for each in self.old_values() if each in found]
+
+    def _keep(self, stale: Stale) -> None:
+        """A descriptor was changed."""
+        self.stale.setdefault(stale.place, []).append(stale)
+        self._by_address.add(stale, stale.start, stale.length)
+        for _, length, frame in stale.frames:
+            self._by_frame.add(stale, frame, length)
+
+    def _drop(self, stale: Stale) -> None:
+        """An old value is gone."""
+        values = self.stale[stale.place]
+        values.remove(stale)
+        if not values:
+            del self.stale[stale.place]
+        self._by_address.discard(stale)
+        self._by_frame.discard(stale)
+
+    # Maintenance --------------------------------------------------------------------------
 
     def order(self) -> None:
         """A DSB of any kind."""
@@ -124,17 +152,15 @@ class LiveTables(Generic[R]):
 
     def invalidate(self, operation: Invalidation) -> None:
         """A TLBI."""
-        for each in self.old_values():
+        address = operation.address
+        for each in self.old_values() if address is None else self._by_address.near(address):
             each.invalidate(operation)
 
     def synchronize(self) -> None:
         """An ISB: old values that are gone everywhere else are gone for good."""
         gone = [each for each in self.old_values() if each.synchronizable]
         for each in gone:
-            values = self.stale[each.place]
-            values.remove(each)
-            if not values:
-                del self.stale[each.place]
+            self._drop(each)
         for each in gone:
             if each.table is not None:
                 self._release(each.table)
@@ -148,8 +174,8 @@ class LiveTables(Generic[R]):
             del self.by_base[below.base]
             for number in below.chunks:
                 del self.by_chunk[number]
-            for place in [place for place in self.stale if below.holds(place)]:
-                del self.stale[place]
+            for stale in [each for each in self.old_values() if below.holds(each.place)]:
+                self._drop(stale)
 
     # Stores -------------------------------------------------------------------------------
 
@@ -217,7 +243,7 @@ class LiveTables(Generic[R]):
             if previous.base != following:
                 for each in self._subtree(previous):
                     each.linked = False
-        self.stale.setdefault(place, []).append(stale)
+        self._keep(stale)
 
     # The rules ----------------------------------------------------------------------------
 
