@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-T = TypeVar("T", bound=Hashable)
+T = TypeVar("T")
 
 
 class RangeIndex(Generic[T]):
@@ -13,6 +12,8 @@ class RangeIndex(Generic[T]):
 
     Memory is cut into blocks as long as a range, for each length of a range there is.  A range lies
     in one block, or across the border of two, and a look-up asks the few lengths that pages have.
+
+    Values are keys of dictionaries.
     """
 
     def __init__(self) -> None:

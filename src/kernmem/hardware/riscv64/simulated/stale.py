@@ -9,7 +9,7 @@ from kernmem.hardware.simulation import CHUNK, CHUNK_BITS, SimulatedRam
 from kernmem.language import ModelViolation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stale:
     """An old value of an entry, which walks may use although memory holds another.
 
