@@ -14,7 +14,7 @@ import numpy
 
 from kernmem.hardware.reuse import check_frames, check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
-from kernmem.hardware.x86_64.simulated.stale import Change, Stale, harmless
+from kernmem.hardware.x86_64.simulated.stale import Change, Stale, StaleValues, harmless
 from kernmem.hardware.x86_64.simulated.walk import (
     PAGE_SIZE,
     PRESENT,
@@ -54,7 +54,7 @@ class Space:
         self._program = program
         self.regime = regime
         self.root = Table(root, regime.levels - 1, 0, Rights())
-        self.stale: list[Stale] = []
+        self.stale = StaleValues()
         self.left = False
         self._changed: set[int] = set()  # entries, since the space was left
         self._live: dict[int, list[Table]] | None = None  # by chunk; None: to be found again
@@ -147,8 +147,8 @@ class Space:
             if tables and old != new:
                 self._store_left(tables, physical, new)
             return bool(tables)
-        check_frames(self.stale, physical, new, self._now)
-        freed = next((each for each in self.stale if number in each.tables), None)
+        check_frames(self.stale.leading_to(physical, len(new)), physical, new, self._now)
+        freed = self.stale.through(number)
         if not tables and freed is None:
             return False
         if old == new:
@@ -213,9 +213,9 @@ class Space:
         if not was_table:
             found = walk(self.regime, Start(*table[:2], table.rights), start, self.load)
             assert isinstance(found, Leaf)
-            self.stale.append(Stale(start, change.length, change, found))
+            self.stale.add(Stale(start, change.length, change, found))
             return
-        self.stale.append(
+        self.stale.add(
             Stale(
                 start,
                 change.length,
@@ -225,9 +225,8 @@ class Space:
             )
         )
         for each in below:
-            self.stale += [
-                Stale(leaf.start, leaf.length, change, leaf) for leaf in self._leaves(each)
-            ]
+            for leaf in self._leaves(each):
+                self.stale.add(Stale(leaf.start, leaf.length, change, leaf))
 
     def _below(self, change: Change) -> list[Table]:
         """The tables that the old entry led to."""
