@@ -16,6 +16,7 @@ from kernmem.hardware.reuse import check_frames, check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
 from kernmem.hardware.x86_64.simulated.stale import Change, Stale, StaleValues, harmless
 from kernmem.hardware.x86_64.simulated.walk import (
+    GLOBAL,
     PAGE_SIZE,
     PRESENT,
     Leaf,
@@ -93,15 +94,18 @@ class Space:
         yield table
         if table.level == 0:
             return
-        for start, entry in self._entries(table):
-            if not entry & PAGE_SIZE and not self.regime.reserved(entry, table.level):
+        for start, entry in self._entries(table, clear=PAGE_SIZE):
+            if not self.regime.reserved(entry, table.level):
                 rights = table.rights.through(entry)
                 yield from self._reachable(Table(entry & ADDRESS, table.level - 1, start, rights))
 
-    def _entries(self, table: Table) -> Iterator[tuple[int, int]]:
-        """The present entries of a table: (first address, value)."""
+    def _entries(
+        self, table: Table, *, having: int = 0, clear: int = 0
+    ) -> Iterator[tuple[int, int]]:
+        """The present entries of a table, with and without some bits: (first address, value)."""
         entries = numpy.frombuffer(self._ram.peek(table.base, 0x1000), "<u8")
-        for index in numpy.flatnonzero(entries & PRESENT).tolist():
+        wanted = PRESENT | having
+        for index in numpy.flatnonzero(entries & (wanted | clear) == wanted).tolist():
             if table.base + 8 * index not in self._changed:
                 yield self._address(table.start, index, table.level), int(entries[index])
 
@@ -113,9 +117,9 @@ class Space:
             address |= (1 << 64) - (1 << top)
         return address
 
-    def _leaves(self, table: Table) -> Iterator[Leaf]:
-        """The translations of a table that may be cached."""
-        for start, entry in self._entries(table):
+    def _leaves(self, table: Table, having: int = 0) -> Iterator[Leaf]:
+        """The translations of a table that may be cached, and whose entries have some bits."""
+        for start, entry in self._entries(table, having=having):
             cached = self.regime.cacheable(entry, table.level)
             if cached and (table.level == 0 or entry & PAGE_SIZE):
                 found = walk(self.regime, Start(*table[:2], table.rights), start, self.load)
@@ -131,8 +135,7 @@ class Space:
             for table in tables:
                 kept += [
                     Stale(leaf.start, leaf.length, None, leaf)
-                    for leaf in self._leaves(table)
-                    if leaf.is_global
+                    for leaf in self._leaves(table, GLOBAL)
                 ]
         return kept
 
