@@ -102,7 +102,7 @@ class LiveTables:
                 if isinstance(leaf, Leaf) and leaf.is_global:
                     length = 1 << self.scheme.shift(leaf.level)
                     offset = start % length
-                    first = replace(leaf, physical=leaf.physical - offset)
+                    first = leaf._replace(physical=leaf.physical - offset)
                     yield Kept(start - offset, length, first)
 
     def now(self, address: int) -> int | None:
