@@ -13,7 +13,7 @@ boot: .venv/installed
 	@$(BIN)/kernmem boot
 
 test: lint types
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

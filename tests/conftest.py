@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from kernmem.language import set_pointer_bytes
+
+# By itself Hypothesis tries the same examples every time where it takes its surroundings for a CI.
+# Here each run tries others, and a failure prints the line that reproduces it; and no timing is
+# asserted.
+settings.register_profile("kernmem", derandomize=False, print_blob=True, deadline=None)
+settings.load_profile("kernmem")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

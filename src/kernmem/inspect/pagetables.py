@@ -7,12 +7,14 @@ be damaged, and takes nothing for granted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
-from kernmem.language import u32, usize
+from kernmem.language import PhysicalAddress, u32, usize
 from kernmem.machine.port import Machine, components
 from kernmem.memory.architecture import EntryFormat, Mapping
 
@@ -84,30 +86,67 @@ class _Walk:
         self.problems: list[str] = []
 
     def leaves(self, table: int, level: int, start: int) -> Iterator[MappedRange]:
-        """The leaves under a table, one by one; ``start`` is its first virtual address."""
+        """The leaves under a table; ``start`` is its first virtual address."""
         if not self._is_table(table, level, start):
             return
         self.tables.append(table)
         entries = self.entries
         size, count = entries.entry_length, int(entries.table_length(u32(level)))
-        data = self.machine.read_physical(table, size * count)
+        words = numpy.frombuffer(self.machine.read_physical(table, size * count), f"<u{size}")
         shift = int(entries.shift(u32(level)))
-        for index, word in enumerate(numpy.frombuffer(data, f"<u{size}").tolist()):
-            if word == 0:
+        for first, end in _runs(words, self._step(level)):
+            virtual = start + (first << shift)
+            run = self._range(words[first:end].tolist(), level, virtual)
+            if run is not None:
+                yield run
                 continue
-            entry, place = usize(word), table + index * size
-            virtual = self._canonical(start + (index << shift))
-            if entries.is_table(entry, u32(level)):
-                if level == 0:
-                    self.problems.append(f"{place:#x} leads to a table, at level 0")
-                else:
-                    yield from self.leaves(int(entries.next_table(entry)), level - 1, virtual)
-            elif level > entries.block_levels:
-                self.problems.append(f"{place:#x} holds {word:#x}: no leaf can be at level {level}")
+            for index in range(first, end):
+                place, word = table + index * size, int(words[index])
+                yield from self._entry(place, word, level, start + (index << shift))
+
+    def _step(self, level: int) -> int:
+        """By how much two entries differ whose leaves lie side by side."""
+        at, leaf = u32(level), self.entries.leaf
+        second = leaf(PhysicalAddress(1 << int(self.entries.shift(at))), Mapping.KERNEL, at)
+        return int(second) - int(leaf(PhysicalAddress(0), Mapping.KERNEL, at))
+
+    def _range(self, words: list[int], level: int, start: int) -> MappedRange | None:
+        """Entries that differ by one step each, as one range; None if that is not what they are.
+
+        If the last one is what it must be, no step has left the bits of the address.
+        """
+        entries, at = self.entries, u32(level)
+        first, last = usize(words[0]), usize(words[-1])
+        if level > entries.block_levels or entries.is_table(first, at):
+            return None
+        rest = (len(words) - 1) << int(entries.shift(at))
+        virtual, physical = self._canonical(start), int(entries.frame(first, at))
+        mapping = entries.mapping(first, at)
+        if len(words) > 1 and (
+            entries.is_table(last, at)
+            or entries.mapping(last, at) != mapping
+            or int(entries.frame(last, at)) != physical + rest
+            or self._canonical(start + rest) != virtual + rest
+        ):
+            return None
+        return MappedRange(virtual, physical, rest + (1 << int(entries.shift(at))), mapping, level)
+
+    def _entry(self, place: int, word: int, level: int, start: int) -> Iterator[MappedRange]:
+        """What one entry leads to."""
+        entries, entry = self.entries, usize(word)
+        if entries.is_table(entry, u32(level)):
+            if level == 0:
+                self.problems.append(f"{place:#x} leads to a table, at level 0")
             else:
-                frame = int(entries.frame(entry, u32(level)))
-                mapping = entries.mapping(entry, u32(level))
-                yield MappedRange(virtual, frame, 1 << shift, mapping, level)
+                yield from self.leaves(
+                    int(entries.next_table(entry)), level - 1, self._canonical(start)
+                )
+        elif level > entries.block_levels:
+            self.problems.append(f"{place:#x} holds {word:#x}: no leaf can be at level {level}")
+        else:
+            run = self._range([word], level, start)
+            assert run is not None  # a leaf is side by side with itself
+            yield run
 
     def _canonical(self, virtual: int) -> int:
         """The upper half of the root is for the last of all addresses."""
@@ -129,6 +168,19 @@ class _Walk:
         else:
             return True
         return False
+
+
+def _runs(words: Any, step: int) -> Iterator[tuple[int, int]]:
+    """Entries that are not 0, where each is the one before it and a step: (first, end) of each."""
+    used = numpy.flatnonzero(words)
+    if not used.size:
+        return
+    values = words[used]
+    breaks = (numpy.diff(used) != 1) | (numpy.diff(values) != step)
+    borders = [0, *(numpy.flatnonzero(breaks) + 1).tolist(), len(used)]
+    for first, end in itertools.pairwise(borders):
+        start = int(used[first])
+        yield start, start + end - first
 
 
 def _merged(leaves: Iterator[MappedRange]) -> Iterator[MappedRange]:

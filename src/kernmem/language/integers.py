@@ -113,7 +113,8 @@ class Integer(_Int):
 
     def __floordiv__(self, other: Self | int, /) -> Self:
         kind = type(self)
-        _require(kind, other, "//")
+        if type(other) is not kind:
+            _require(kind, other, "//")
         if other == 0:
             raise _overflow("//", self, other, kind)
         value: Self = _new(kind, _divide(self, other))
@@ -121,7 +122,8 @@ class Integer(_Int):
 
     def __mod__(self, other: Self | int, /) -> Self:
         kind = type(self)
-        _require(kind, other, "%")
+        if type(other) is not kind:
+            _require(kind, other, "%")
         if other == 0:
             raise _overflow("%", self, other, kind)
         value: Self = _new(kind, _modulo(self, other))
@@ -302,16 +304,16 @@ class Address(Integer):
             return _new(usize if type(other) is kind else kind, result)
 
         def __mod__(self, other):
-            return usize(self) % other
+            return _new(usize, self) % other
 
         def __floordiv__(self, other):
-            return usize(self) // other
+            return _new(usize, self) // other
 
         def __and__(self, other):
-            return usize(self) & other
+            return _new(usize, self) & other
 
         def __rshift__(self, count):
-            return usize(self) >> count
+            return _new(usize, self) >> count
 
         __mul__ = __or__ = __xor__ = __lshift__ = __invert__ = Integer._refuse
         __radd__ = __rsub__ = __rmul__ = __rand__ = __ror__ = __rxor__ = Integer._refuse

@@ -190,7 +190,7 @@ class SimulatedCore(SimulatedMmu, Generic[R]):
         if self._tables is None:
             return True
         heard = self._left.store(physical, new)
-        check_frames(self._tables.old_values(), physical, new, self._now)
+        check_frames(self._tables.stale.leading_to(physical, len(new)), physical, new, self._now)
         table = self._tables.by_chunk.get(number)
         if table is None:
             return not heard

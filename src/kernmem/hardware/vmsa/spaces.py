@@ -61,10 +61,9 @@ class LeftSpaces:
     def leave(self, tables: LiveTables[Any]) -> None:
         """Another address space becomes current."""
         left = Left(tables=tables)
-        for values in tables.stale.values():
-            for stale in values:
-                if stale.cached and not stale.is_global:
-                    left.change = stale.violation("before it was left").facts
+        for stale in tables.stale:
+            if stale.cached and not stale.is_global:
+                left.change = stale.violation("before it was left").facts
         self._by_asid[tables.asid] = left
         for number in tables.by_chunk:
             self._by_chunk.setdefault(number, []).append(left)

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kernmem.hardware.reuse import check_kept
+from kernmem.hardware.reuse import OldValues, check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
 from kernmem.hardware.vmsa.regime import Kind, TranslationRegime
 from kernmem.hardware.vmsa.stale import Invalidation, Stale, Step
@@ -55,6 +55,7 @@ class LiveTables(Generic[R]):
 
     Attributes:
         by_chunk: the live table in each chunk of RAM.
+        stale: the old values.
         unordered: the chunks that were stored to since the last DSB; the owner keeps it.
     """
 
@@ -75,7 +76,7 @@ class LiveTables(Generic[R]):
         self.unordered = unordered
         self.by_base: dict[int, Table] = {}
         self.by_chunk: dict[int, Table] = {}
-        self.stale: dict[int, list[Stale]] = {}
+        self.stale: OldValues[Stale] = OldValues()
         length = regime.table_length(regime.start_level)
         if root % length:
             raise ModelViolation(
@@ -88,15 +89,15 @@ class LiveTables(Generic[R]):
     def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
         """What a walk may read at ``place``: what memory holds, then old values."""
         current = (int.from_bytes(self.ram.peek(place, self.regime.entry_length), "little"), None)
-        stale = self.stale.get(place)
-        if stale is None:
+        stale = self.stale.at(place)
+        if not stale:
             return (current,)
         return [current, *((each.old, each) for each in stale)]
 
     def global_addresses(self) -> set[int]:
         """The first address of every leaf that may be cached for all address spaces."""
         regime = self.regime
-        found = {each.start for each in self.old_values() if each.cached and each.is_global}
+        found = {each.start for each in self.stale if each.cached and each.is_global}
         for table in self.by_base.values():
             content = self.ram.peek(table.base, table.length)
             shift = regime.shift(table.level)
@@ -107,34 +108,26 @@ class LiveTables(Generic[R]):
 
     # Maintenance --------------------------------------------------------------------------
 
-    def old_values(self) -> Iterator[Stale]:
-        """All of them."""
-        for values in self.stale.values():
-            yield from values
-
     def order(self) -> None:
         """A DSB of any kind."""
-        for each in self.old_values():
+        for each in self.stale:
             each.order()
 
     def complete(self, domain: str) -> None:
         """A DSB for loads and stores."""
-        for each in self.old_values():
+        for each in self.stale:
             each.complete(domain)
 
     def invalidate(self, operation: Invalidation) -> None:
         """A TLBI."""
-        for each in self.old_values():
+        for each in self.stale.about(operation.address):
             each.invalidate(operation)
 
     def synchronize(self) -> None:
         """An ISB: old values that are gone everywhere else are gone for good."""
-        gone = [each for each in self.old_values() if each.synchronizable]
+        gone = [each for each in self.stale if each.synchronizable]
         for each in gone:
-            values = self.stale[each.place]
-            values.remove(each)
-            if not values:
-                del self.stale[each.place]
+            self.stale.discard(each)
         for each in gone:
             if each.table is not None:
                 self._release(each.table)
@@ -148,8 +141,8 @@ class LiveTables(Generic[R]):
             del self.by_base[below.base]
             for number in below.chunks:
                 del self.by_chunk[number]
-            for place in [place for place in self.stale if below.holds(place)]:
-                del self.stale[place]
+            for stale in [each for each in self.stale if below.holds(each.place)]:
+                self.stale.discard(stale)
 
     # Stores -------------------------------------------------------------------------------
 
@@ -217,7 +210,7 @@ class LiveTables(Generic[R]):
             if previous.base != following:
                 for each in self._subtree(previous):
                     each.linked = False
-        self.stale.setdefault(place, []).append(stale)
+        self.stale.add(stale)
 
     # The rules ----------------------------------------------------------------------------
 
@@ -238,7 +231,7 @@ class LiveTables(Generic[R]):
         """A table that was unlinked must be left alone until no walk can come through it."""
         if table.linked:
             return
-        for each in self.old_values():
+        for each in self.stale:
             if each.table is not None and any(
                 below is table for below in self._subtree(self.by_base[each.table])
             ):
@@ -273,7 +266,7 @@ class LiveTables(Generic[R]):
                     f"{what}: {reason}, so both could be cached at once; break before make: "
                     "store 0, DSB ISH, TLBI, DSB ISH, then store the new one (D8.17.1, R_DDMVT)",
                 )
-        for each in self.stale.get(place, ()):
+        for each in self.stale.at(place):
             if each.cached and each.step < Step.COMPLETE:
                 reason = regime.forbidden_change(each.old, new, level)
                 if reason is not None:
@@ -347,7 +340,7 @@ class LiveTables(Generic[R]):
     def _remnants(self, table: Table) -> Iterator[tuple[tuple[int, int], int]]:
         """What was cached through a table before a change there, and is not invalidated yet."""
         for each in self._subtree(table):
-            for stale in self.old_values():
+            for stale in self.stale:
                 if each.holds(stale.place) and stale.cached and stale.step < Step.INVALIDATING:
                     if stale.table is None:
                         yield (stale.start, stale.length), self.regime.output(stale.old, each.level)

@@ -46,6 +46,8 @@ class ModelMemory:
         )
         self._reads: dict[int, bytearray] = {}  # by virtual address >> 12
         self._writes: dict[int, bytearray] = {}
+        self._loaders = {size: self._loader(size) for size in FORMATS}
+        self._storers = {size: self._storer(size) for size in FORMATS}
         self._console: list[str] = []
         self._peripherals: tuple[Peripheral, ...] = hardware.peripherals(self)
         self.mmu = hardware.simulated_mmu(self, hardware.program)
@@ -54,6 +56,13 @@ class ModelMemory:
 
     def loader(self, size: int) -> Callable[[int], int]:
         """A function that loads ``size`` bytes at a virtual address."""
+        return self._loaders[size]
+
+    def storer(self, size: int) -> Callable[[int, int], None]:
+        """A function that stores ``size`` bytes at a virtual address."""
+        return self._storers[size]
+
+    def _loader(self, size: int) -> Callable[[int], int]:
         unpack: Callable[[bytearray, int], tuple[int]] = FORMATS[size].unpack_from
         remembered = self._reads
         load_slowly = self._load
@@ -66,8 +75,7 @@ class ModelMemory:
 
         return load
 
-    def storer(self, size: int) -> Callable[[int, int], None]:
-        """A function that stores ``size`` bytes at a virtual address."""
+    def _storer(self, size: int) -> Callable[[int, int], None]:
         pack = FORMATS[size].pack_into
         remembered = self._writes
         store_slowly = self._store

@@ -97,7 +97,7 @@ class SimulatedArmv7(SimulatedCore[ShortRegime]):
         super()._isb()
 
     def _check_branches(self, tables: LiveTables[ShortRegime]) -> None:
-        for stale in [each for values in tables.stale.values() for each in values]:
+        for stale in tables.stale:
             executable = stale.table is not None or not tables.regime.never(stale.old, stale.level)
             if stale.cached and stale.synchronizable and executable:
                 raise ModelViolation(

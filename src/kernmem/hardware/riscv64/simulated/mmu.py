@@ -200,7 +200,8 @@ class SimulatedRiscv64(SimulatedMmu):
         number = physical >> CHUNK_BITS
         self._order.store(number)
         if self._tables is not None:
-            check_frames(self._tables.old_values(), physical, new, self._tables.now)
+            near = self._tables.stale.leading_to(physical, len(new))
+            check_frames(near, physical, new, self._tables.now)
         watched = False
         for tables in self._spaces():
             table = tables.by_chunk.get(number)
@@ -208,7 +209,7 @@ class SimulatedRiscv64(SimulatedMmu):
                 watched = True
                 tables.store(table, physical, new)
                 if tables is self._tables:
-                    self._check_self(tables.stale.get(physical, ())[-1:])
+                    self._check_self(tables.stale.at(physical)[-1:])
         if watched:
             if self.log is not None:
                 self.log(f"store {int.from_bytes(new, 'little'):#x} at {physical:#x}, a live table")

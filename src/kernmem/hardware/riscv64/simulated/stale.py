@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kernmem.hardware.riscv64.simulated.walk import G, Leaf, V, is_pointer
 from kernmem.hardware.simulation import CHUNK, CHUNK_BITS, SimulatedRam
 from kernmem.language import ModelViolation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stale:
     """An old value of an entry, which walks may use although memory holds another.
 
@@ -82,7 +82,7 @@ class Kept:
 
     def end(self, address: int) -> Leaf:
         """Where the walk for ``address`` ended."""
-        return replace(self.leaf, physical=self.leaf.physical + address - self.start)
+        return self.leaf._replace(physical=self.leaf.physical + address - self.start)
 
 
 class StoreOrder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from kernmem.hardware.reuse import check_kept
+from kernmem.hardware.reuse import OldValues, check_kept
 from kernmem.hardware.riscv64.simulated.stale import Kept, Stale, StoreOrder
 from kernmem.hardware.riscv64.simulated.walk import (
     POINTER_RESERVED,
@@ -52,6 +52,7 @@ class LiveTables:
         asid: what its translations are cached under.
         has_global: whether any entry that walks could reach is global.
         left: whether another space is in use.
+        stale: the old values.
         by_chunk: the live table in each chunk of RAM; a chunk and a table are both 4 KiB.
         unlinked: those that only old values lead to.
     """
@@ -72,18 +73,18 @@ class LiveTables:
         self.order = order
         self.by_chunk: dict[int, Table] = {}
         self.unlinked: dict[int, Stale] = {}
-        self.stale: dict[int, list[Stale]] = {}
+        self.stale: OldValues[Stale] = OldValues()
         self.has_global = False
         self.left = False
         self._changed_since: set[int] = set()  # entries stored to since the space was left
         self._before = frozenset(() if before is None else before.by_chunk)
         if before is not None:  # what was cached then is cached still
-            self.stale.update(before.stale)
+            self.stale = before.stale
         self._watch(Table(root, scheme.levels - 1, 0, False), entered=True)
 
     def values(self, place: int) -> Sequence[tuple[int, Stale | None]]:
         """What a walk may read at ``place``; once the space is left, what it has read."""
-        old = [(each.old, each) for each in self.stale.get(place, ())]
+        old = [(each.old, each) for each in self.stale.at(place)]
         if place in self._changed_since:
             return old
         return [(int.from_bytes(self.ram.peek(place, 8), "little"), None), *old]
@@ -92,7 +93,7 @@ class LiveTables:
         """What of it any other space may use."""
         if not self.has_global:
             return
-        starts = {each.start for values in self.stale.values() for each in values}
+        starts = {each.start for each in self.stale}
         for table in self.by_chunk.values():
             starts |= {self._start(table, index) for index, _ in self._entries(table)}
         for start in sorted(starts):
@@ -101,13 +102,8 @@ class LiveTables:
                 if isinstance(leaf, Leaf) and leaf.is_global:
                     length = 1 << self.scheme.shift(leaf.level)
                     offset = start % length
-                    first = replace(leaf, physical=leaf.physical - offset)
+                    first = leaf._replace(physical=leaf.physical - offset)
                     yield Kept(start - offset, length, first)
-
-    def old_values(self) -> Iterator[Stale]:
-        """All values that entries had, and may be cached."""
-        for values in self.stale.values():
-            yield from values
 
     def now(self, address: int) -> int | None:
         """Where an address leads by what memory says now."""
@@ -118,22 +114,15 @@ class LiveTables:
         """An SFENCE.VMA: forget the old values that it is about."""
         if not self.stale:
             return
-        for place, values in list(self.stale.items()):
-            kept = [
-                each
-                for each in values
-                if each.survives(address, every_space=every_space, this_space=this_space)
-            ]
-            if kept:
-                self.stale[place] = kept
-            else:
-                del self.stale[place]
+        for each in self.stale.about(address):
+            if not each.survives(address, every_space=every_space, this_space=this_space):
+                self.stale.discard(each)
         if self.unlinked:
             self._find_unlinked()
 
     def _find_unlinked(self) -> None:
         """Stop watching tables that no old value leads to any more."""
-        led = [each for values in self.stale.values() for each in values if is_pointer(each.old)]
+        led = [each for each in self.stale if is_pointer(each.old)]
         kept: dict[int, Stale] = {}
         for stale in led:
             for table in self._below(target(stale.old), stale):
@@ -187,7 +176,7 @@ class LiveTables:
         stale = self._changed(table, physical, old, value)
         stale = replace(stale, frames=tuple(self._frames(table, stale)))
         self.has_global |= stale.is_global
-        self.stale.setdefault(physical, []).append(stale)
+        self.stale.add(stale)
         start = stale.start
         same_table = is_pointer(old) and is_pointer(value) and target(old) == target(value)
         if is_pointer(old) and table.level > 0 and not same_table:
@@ -212,8 +201,7 @@ class LiveTables:
             if old != value and place not in self._changed_since:
                 self._changed_since.add(place)
                 if old & V or value & V:
-                    stale = self._changed(table, place, old, value)
-                    self.stale.setdefault(place, []).append(stale)
+                    self.stale.add(self._changed(table, place, old, value))
 
     def _changed(self, table: Table, place: int, old: int, new: int) -> Stale:
         """The old value of an entry, as it may be cached."""
@@ -292,8 +280,7 @@ class LiveTables:
         """A global leaf of a table that was linked: walks may see what was there before."""
         if not self.order.is_visible(table.base >> CHUNK_BITS, self.asid, is_global=True):
             place = table.base + 8 * index
-            stale = self._changed(table, place, 0, entry)
-            self.stale.setdefault(place, []).append(stale)
+            self.stale.add(self._changed(table, place, 0, entry))
 
     def _start(self, table: Table, index: int) -> int:
         """The first address that an entry translates."""

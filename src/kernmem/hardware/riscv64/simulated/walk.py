@@ -8,10 +8,10 @@ Without Svnapot, Svpbmt and Svadu: bits 63:54 must be 0, and A and D are never s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from kernmem.hardware.simulation import Access, SimulatedRam
 
@@ -43,8 +43,7 @@ class Fault:
     level: int | None = None
 
 
-@dataclass(frozen=True)
-class Leaf:
+class Leaf(NamedTuple):
     """The end of a walk that found memory: the flags of the leaf, and the physical address.
 
     Attributes:
@@ -57,8 +56,7 @@ class Leaf:
     is_global: bool
 
 
-@dataclass(frozen=True)
-class Outcome(Generic[Old]):
+class Outcome(NamedTuple, Generic[Old]):
     """How a walk may end, and the old value that it depends on; None: only on memory."""
 
     end: Fault | Leaf
@@ -105,7 +103,9 @@ def walk(scheme: Scheme, root: int, address: int, values: Values[Old]) -> list[O
     """Every way in which the walk for ``address`` may end."""
     if not scheme.is_canonical(address):
         return [Outcome(Fault(FaultKind.PAGE, "the address is not canonical"), None)]
-    return list(_walk(scheme, root, address, values, scheme.levels - 1, None, False))
+    outcomes: list[Outcome[Old]] = []
+    _descend(scheme, root, address, values, scheme.levels - 1, None, False, outcomes)
+    return outcomes
 
 
 def leaf_place(scheme: Scheme, root: int, address: int, ram: SimulatedRam) -> int:
@@ -119,7 +119,7 @@ def leaf_place(scheme: Scheme, root: int, address: int, ram: SimulatedRam) -> in
         table, level = target(entry), level - 1
 
 
-def _walk(
+def _descend(
     scheme: Scheme,
     table: int,
     address: int,
@@ -127,20 +127,21 @@ def _walk(
     level: int,
     old: Old | None,
     is_global: bool,
-) -> Iterator[Outcome[Old]]:
+    outcomes: list[Outcome[Old]],
+) -> None:
     place = table + 8 * (address >> scheme.shift(level) & 0x1FF)
     if place >> scheme.physical_bits:
         reason = f"the table at {table:#x} is outside physical memory"
-        yield Outcome(Fault(FaultKind.ACCESS, reason, level), old)
+        outcomes.append(Outcome(Fault(FaultKind.ACCESS, reason, level), old))
         return
     for entry, stale in values(place):
         reached = old if stale is None else stale
         below = is_global or bool(entry & G)
         end = _end(scheme, entry, address, level, below)
         if end is not None:
-            yield Outcome(end, reached)
+            outcomes.append(Outcome(end, reached))
         else:
-            yield from _walk(scheme, target(entry), address, values, level - 1, reached, below)
+            _descend(scheme, target(entry), address, values, level - 1, reached, below, outcomes)
 
 
 def _end(

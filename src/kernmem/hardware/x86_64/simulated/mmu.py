@@ -13,7 +13,7 @@ from kernmem.hardware.simulation import (
 )
 from kernmem.hardware.x86_64 import BOOT_LINEAR_GIB
 from kernmem.hardware.x86_64.simulated.spaces import ADDRESS, Space
-from kernmem.hardware.x86_64.simulated.stale import Stale
+from kernmem.hardware.x86_64.simulated.stale import Stale, StaleValues
 from kernmem.hardware.x86_64.simulated.walk import (
     ACCESSED,
     DIRTY,
@@ -111,7 +111,7 @@ class SimulatedX86(SimulatedMmu):
         if register == "cr4" and changed & PGE:  # all of the TLB, global translations too
             self._keep({})  # (4.10.4.1)
             if self._space is not None:
-                self._space.stale.clear()
+                self._space.stale = StaleValues()
         if self._space is not None:
             self._space.change_regime(self._regime)
         self._ram.forget()
@@ -173,7 +173,8 @@ class SimulatedX86(SimulatedMmu):
                 "with bit 63 clear",
             )
         known.enter()
-        known.stale = list(dict.fromkeys((*known.stale, *kept)))
+        for each in kept:
+            known.stale.add(each)
         self._space = known
         self._spaces[self._pcid] = known
         self.enabled = True
@@ -183,11 +184,7 @@ class SimulatedX86(SimulatedMmu):
     def _invlpg(self, address: int) -> None:
         """For the PCID in use; what is global goes everywhere (4.10.4.1)."""
         for space in self._spaces.values():
-            space.stale = [
-                each
-                for each in space.stale
-                if (space.left and not each.is_global) or each.survives_invlpg(address)
-            ]
+            space.stale.invlpg(address, left=space.left)
 
     def _check_program(self) -> None:
         """After a change of tables the program must still be where it was."""
@@ -239,7 +236,7 @@ class SimulatedX86(SimulatedMmu):
             return space.load(place)
 
         now = self._judge(walk(self._regime, start, address, load), access, user)
-        stale = [each for each in space.stale if each.serves(address)]
+        stale = space.stale.serving(address)
         for each in stale:
             then = self._judge(each.end(self._regime, address, space.load), access, user)
             self._compare(each, now, then, address, access, user)
@@ -287,8 +284,7 @@ class SimulatedX86(SimulatedMmu):
 
     def _fault(self, address: int, access: Access, fault: Fault, user: bool) -> NoReturn:
         if self._space is not None:
-            stale = self._space.stale
-            self._space.stale = [each for each in stale if each.survives_fault(address)]
+            self._space.stale.fault(address)
         code = error_code(self._regime, fault.code, access, user=user)
         raise PageFault(
             address, access.name.lower(), f"page fault: {fault.reason}", PAGE_FAULT | code

@@ -14,8 +14,9 @@ import numpy
 
 from kernmem.hardware.reuse import check_frames, check_kept
 from kernmem.hardware.simulation import CHUNK_BITS, SimulatedRam
-from kernmem.hardware.x86_64.simulated.stale import Change, Stale, harmless
+from kernmem.hardware.x86_64.simulated.stale import Change, Stale, StaleValues, harmless
 from kernmem.hardware.x86_64.simulated.walk import (
+    GLOBAL,
     PAGE_SIZE,
     PRESENT,
     Leaf,
@@ -54,7 +55,7 @@ class Space:
         self._program = program
         self.regime = regime
         self.root = Table(root, regime.levels - 1, 0, Rights())
-        self.stale: list[Stale] = []
+        self.stale = StaleValues()
         self.left = False
         self._changed: set[int] = set()  # entries, since the space was left
         self._live: dict[int, list[Table]] | None = None  # by chunk; None: to be found again
@@ -93,15 +94,18 @@ class Space:
         yield table
         if table.level == 0:
             return
-        for start, entry in self._entries(table):
-            if not entry & PAGE_SIZE and not self.regime.reserved(entry, table.level):
+        for start, entry in self._entries(table, clear=PAGE_SIZE):
+            if not self.regime.reserved(entry, table.level):
                 rights = table.rights.through(entry)
                 yield from self._reachable(Table(entry & ADDRESS, table.level - 1, start, rights))
 
-    def _entries(self, table: Table) -> Iterator[tuple[int, int]]:
-        """The present entries of a table: (first address, value)."""
+    def _entries(
+        self, table: Table, *, having: int = 0, clear: int = 0
+    ) -> Iterator[tuple[int, int]]:
+        """The present entries of a table, with and without some bits: (first address, value)."""
         entries = numpy.frombuffer(self._ram.peek(table.base, 0x1000), "<u8")
-        for index in numpy.flatnonzero(entries & PRESENT).tolist():
+        wanted = PRESENT | having
+        for index in numpy.flatnonzero(entries & (wanted | clear) == wanted).tolist():
             if table.base + 8 * index not in self._changed:
                 yield self._address(table.start, index, table.level), int(entries[index])
 
@@ -113,9 +117,9 @@ class Space:
             address |= (1 << 64) - (1 << top)
         return address
 
-    def _leaves(self, table: Table) -> Iterator[Leaf]:
-        """The translations of a table that may be cached."""
-        for start, entry in self._entries(table):
+    def _leaves(self, table: Table, having: int = 0) -> Iterator[Leaf]:
+        """The translations of a table that may be cached, and whose entries have some bits."""
+        for start, entry in self._entries(table, having=having):
             cached = self.regime.cacheable(entry, table.level)
             if cached and (table.level == 0 or entry & PAGE_SIZE):
                 found = walk(self.regime, Start(*table[:2], table.rights), start, self.load)
@@ -131,8 +135,7 @@ class Space:
             for table in tables:
                 kept += [
                     Stale(leaf.start, leaf.length, None, leaf)
-                    for leaf in self._leaves(table)
-                    if leaf.is_global
+                    for leaf in self._leaves(table, GLOBAL)
                 ]
         return kept
 
@@ -147,8 +150,8 @@ class Space:
             if tables and old != new:
                 self._store_left(tables, physical, new)
             return bool(tables)
-        check_frames(self.stale, physical, new, self._now)
-        freed = next((each for each in self.stale if number in each.tables), None)
+        check_frames(self.stale.leading_to(physical, len(new)), physical, new, self._now)
+        freed = self.stale.through(number)
         if not tables and freed is None:
             return False
         if old == new:
@@ -213,9 +216,9 @@ class Space:
         if not was_table:
             found = walk(self.regime, Start(*table[:2], table.rights), start, self.load)
             assert isinstance(found, Leaf)
-            self.stale.append(Stale(start, change.length, change, found))
+            self.stale.add(Stale(start, change.length, change, found))
             return
-        self.stale.append(
+        self.stale.add(
             Stale(
                 start,
                 change.length,
@@ -225,9 +228,8 @@ class Space:
             )
         )
         for each in below:
-            self.stale += [
-                Stale(leaf.start, leaf.length, change, leaf) for leaf in self._leaves(each)
-            ]
+            for leaf in self._leaves(each):
+                self.stale.add(Stale(leaf.start, leaf.length, change, leaf))
 
     def _below(self, change: Change) -> list[Table]:
         """The tables that the old entry led to."""

@@ -7,8 +7,10 @@ which entries were changed since: each leaves :class:`Stale` values behind.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kernmem.hardware.ranges import RangeIndex
 from kernmem.hardware.x86_64.simulated.walk import (
     ACCESSED,
     DIRTY,
@@ -87,14 +89,6 @@ class Stale:
         """Whether an access to ``address`` may use it."""
         return self.start <= address < self.start + self.length
 
-    def survives_invlpg(self, address: int) -> bool:
-        """INVLPG drops the translations of one page, and all addresses of tables (4.10.4.1)."""
-        return self.table is None and not self.serves(address)
-
-    def survives_fault(self, address: int) -> bool:
-        """A page fault drops what the access could have used (4.10.4.1)."""
-        return not self.serves(address)
-
     def end(self, regime: Regime, address: int, load: Load) -> Fault | Leaf:
         """Where an access that uses it ends."""
         if self.table is not None:
@@ -127,6 +121,70 @@ class Stale:
             f"{use}, in a table that was unlinked, but walks may still come here: {self.change}; "
             f"missing: INVLPG of {self.start:#x} before the table is used again",
         )
+
+
+class StaleValues:
+    """What is cached of one space and out of date, the oldest first, each once."""
+
+    def __init__(self) -> None:
+        self._order: dict[Stale, int] = {}
+        self._added = 0
+        self._walks: dict[Stale, None] = {}  # those that are the address of a table
+        self._by_table: dict[int, dict[Stale, None]] = {}  # the chunks of the tables behind those
+        self._by_address: RangeIndex[Stale] = RangeIndex()
+        self._by_frame: RangeIndex[Stale] = RangeIndex()
+
+    def __iter__(self) -> Iterator[Stale]:
+        return iter(self._order)
+
+    def add(self, stale: Stale) -> None:
+        """An entry was changed, or a space left that has global translations."""
+        if stale in self._order:
+            return
+        self._added += 1
+        self._order[stale] = self._added
+        self._by_address.add(stale, stale.start, stale.length)
+        if stale.table is not None:
+            self._walks[stale] = None
+        for number in stale.tables:
+            self._by_table.setdefault(number, {})[stale] = None
+        for _, length, frame in stale.frames:
+            self._by_frame.add(stale, frame, length)
+
+    def _discard(self, stale: Stale) -> None:
+        del self._order[stale]
+        self._by_address.discard(stale)
+        self._by_frame.discard(stale)
+        self._walks.pop(stale, None)
+        for number in stale.tables:
+            del self._by_table[number][stale]
+
+    def invlpg(self, address: int, *, left: bool) -> None:
+        """INVLPG drops the translations of one page, and all addresses of tables (4.10.4.1).
+
+        Of a space that was left, only those that are global.
+        """
+        for each in (*self._walks, *self.serving(address)):
+            if each in self._order and (each.is_global or not left):
+                self._discard(each)
+
+    def fault(self, address: int) -> None:
+        """A page fault drops what the access could have used (4.10.4.1)."""
+        for each in self.serving(address):
+            self._discard(each)
+
+    def serving(self, address: int) -> list[Stale]:
+        """Those that an access to ``address`` may use."""
+        found = [each for each in self._by_address.near(address) if each.serves(address)]
+        return sorted(found, key=self._order.__getitem__)
+
+    def leading_to(self, physical: int, length: int) -> list[Stale]:
+        """Those that may lead to some memory."""
+        return sorted(self._by_frame.near(physical, length), key=self._order.__getitem__)
+
+    def through(self, number: int) -> Stale | None:
+        """The first by which walks may come through a table in this chunk of memory."""
+        return next(iter(self._by_table.get(number, ())), None)
 
 
 def harmless(old: int, new: int, *, table: bool) -> bool:
