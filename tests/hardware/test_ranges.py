@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from kernmem.hardware import HARDWARE, virt
+from kernmem.hardware.flat_tree import TreeNode, cells, flatten, wide
 from kernmem.hardware.simulation import Access
 from kernmem.inspect import MappedRange, read_pagetable
 from kernmem.language import KernelPanic, PageFault, u32
@@ -354,10 +355,19 @@ def test_without_a_page_for_its_tables_a_block_stays_whole(space: Space) -> None
 def test_tables_may_be_made_of_pages_of_the_block_that_they_split(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With more RAM than a block of the linear space, which is in use, through two levels."""
-    ram = Region(virt.RAM.start, virt.RAM.start + 3 * GIB)
-    monkeypatch.setattr(virt, "RAM", ram)
-    hardware = dataclasses.replace(virt.VIRT, ram=(ram,))
+    """Blocks of 1 GiB of the linear space, which is in use, through two levels.
+
+    There is little RAM before that of the block: the kernel enters it page by page.
+    """
+    ram = (Region(virt.RAM.start, virt.RAM.start + (1 << 24)), Region(2 * GIB - (1 << 24), 3 * GIB))
+    places = b"".join(wide(each.start, each.end - each.start) for each in ram)
+    memory = TreeNode("memory", {"device_type": b"memory\0", "reg": places})
+    tree = flatten(
+        TreeNode("", {"#address-cells": cells(2), "#size-cells": cells(2)}, (memory,)),
+        least=virt.TREE_LENGTH,
+    )
+    monkeypatch.setattr(virt, "device_tree", lambda: tree)
+    hardware = dataclasses.replace(virt.VIRT, ram=ram)
     machine = Model(hardware, lambda image, parts: MemoryManager(image, parts, spec()))
     machine.init_memory()
     machine.enter_linear_space()
@@ -367,6 +377,8 @@ def test_tables_may_be_made_of_pages_of_the_block_that_they_split(
     machine.free_physical_pages(pages, 4)
     machine.free_physical_page(machine.alloc_physical_page())
     at = pages + 0x5000
+    blocks = [each for each in read_pagetable(machine, table).ranges if each.level == 2]
+    assert any(each.virtual <= at < each.virtual + each.length for each in blocks)
     assert machine.pagetable_protect_range(table, at, 0x3000, Mapping.READ_ONLY) == OK
     leaf = [each for each in read_pagetable(machine, table).ranges if each.virtual == at]
     assert [(each.length, each.mapping) for each in leaf] == [(0x3000, Mapping.READ_ONLY)]
