@@ -10,7 +10,7 @@ import pytest
 
 import kernmem
 from kernmem.memory.profile import Checks, Placement, aligned, spec
-from kernmem.system import NoSuchChoice, choose, heap_profile
+from kernmem.system import TUNED, NoSuchChoice, choose, heap_profile
 
 
 def test_boot_gives_a_raspberry_pi_with_its_heap_ready() -> None:
@@ -86,6 +86,7 @@ def test_an_unknown_hardware_is_told_the_known_ones() -> None:
 
 def test_profiles_by_name() -> None:
     assert heap_profile("tuned").headerless
+    assert [heap_profile(name).name for name in TUNED] == ["tuned", "tuned-lean", "tuned-fast"]
     assert heap_profile("aligned", "first") == aligned(Placement.FIRST)
     assert heap_profile("spec", "largest").placement is Placement.LARGEST
     assert heap_profile("spec", no_void=False).voids

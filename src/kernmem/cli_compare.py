@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from kernmem.memory.profile import Checks, Placement, Profile, aligned, spec, tuned
+from kernmem.memory.profile import Checks, Placement, Profile, aligned, spec
+from kernmem.system import TUNED
 from kernmem.terminal import KERNEL_FAILED, console, exit_codes, progress_bar
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _our_heaps() -> dict[str, Profile]:
     from kernmem.workload.allocators import kernel_name
 
     with_headers = [make(placement) for make in (spec, aligned) for placement in Placement]
-    layouts = [*with_headers, tuned()]
+    layouts = [*with_headers, *(make() for make in TUNED.values())]
     levels = (Checks.BASIC, Checks.NONE, Checks.FULL)
     profiles = [replace(layout, checks=checks) for checks in levels for layout in layouts]
     return {kernel_name(profile): profile for profile in profiles}

@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kernmem.language import KernmemError
-from kernmem.memory.profile import Checks, Placement, Profile, aligned, spec, tuned
+from kernmem.memory.profile import (
+    Checks,
+    Placement,
+    Profile,
+    aligned,
+    spec,
+    tuned,
+    tuned_fast,
+    tuned_lean,
+)
 
 if TYPE_CHECKING:
     from kernmem.hardware import HardwareDescription
@@ -19,7 +28,8 @@ DEFAULT_HARDWARE = {"model": "rpi3", "host": "lab", "unicorn": "rpi3"}
 """The hardware of each machine, if none is asked for: the host can only be the lab."""
 
 MACHINES = tuple(DEFAULT_HARDWARE)
-PROFILES = ("spec", "aligned", "tuned")
+TUNED = {make().name: make for make in (tuned, tuned_lean, tuned_fast)}
+PROFILES = ("spec", "aligned", *TUNED)
 PLACEMENTS = tuple(placement.value for placement in Placement)
 CHECKS = tuple(checks.value for checks in Checks)
 
@@ -44,7 +54,8 @@ def boot(
             host machine the lab.
         machine: ``"model"`` interprets the kernel, ``"host"`` runs it compiled in this process,
             ``"unicorn"`` runs it compiled on a simulated processor.
-        profile: ``"tuned"`` for use, ``"spec"`` for the specification to the byte, ``"aligned"``
+        profile: ``"tuned"`` for use (``"tuned-lean"`` and ``"tuned-fast"`` give time for space,
+            or space for time), ``"spec"`` for the specification to the byte, ``"aligned"``
             for its headers around buffers that are aligned to 16 bytes.
         placement: which gap a buffer is placed in: ``"best"``, or, with headers, ``"first"`` or
             ``"largest"``.
@@ -99,10 +110,10 @@ def _layout(profile: str, where: Placement, no_void: bool) -> Profile:
         return aligned(where)
     if where is not Placement.BEST:
         raise NoSuchChoice(
-            f"placement must be 'best' with the tuned profile, not {where.value!r}: "
+            f"placement must be 'best' with the {profile} profile, not {where.value!r}: "
             "choose the spec or the aligned profile for it"
         )
-    return tuned()
+    return TUNED[profile]()
 
 
 def make_machine(

@@ -77,14 +77,14 @@ def heap_options(command: F) -> F:
             type=click.Choice(PLACEMENTS),
             default="best",
             show_default=True,
-            help="Which gap a buffer is placed in; with --profile tuned, the best.",
+            help="Which gap a buffer is placed in; with the tuned profiles, the best.",
         ),
         click.option(
             "--profile",
             type=click.Choice(PROFILES),
             default="tuned",
             show_default=True,
-            help="Heap for use, or to the byte of the specification, or that aligned.",
+            help="Heap for use, leaner or faster, or to the byte of the specification, or aligned.",
         ),
     ):
         command = option(command)

@@ -16,6 +16,7 @@ from kernmem.inspect import Element, draw_gap_tree, heap_map, read_heap
 from kernmem.language import layout
 from kernmem.machine.port import Machine
 from kernmem.memory.gap import Gap
+from kernmem.memory.gaps import SHORTEST_LONG
 
 PAGE = 0x1_0000
 LENGTHS = [24, 24, 24, 48, 100, 200, 600, 3000, 70_000]
@@ -174,7 +175,7 @@ def test_trees_are_drawn(machine: Machine, tree: Any) -> None:
 def test_the_tree_of_long_gaps_is_drawn(machine: Machine) -> None:
     """Without headers the others are in lists, and the last one is known anyway."""
     used(machine)
-    gaps = [gap for gap in of_kind(machine, "gap")[:-1] if gap.length >= 512]
+    gaps = [gap for gap in of_kind(machine, "gap")[:-1] if gap.length >= SHORTEST_LONG]
     drawn(machine, "length", sorted(gaps, key=lambda gap: (gap.length, gap.start)))
     with pytest.raises(ValueError, match="the tree must be one of length, not 'addr'"):
         draw_gap_tree(machine, "addr")
@@ -291,7 +292,7 @@ def test_a_list_that_leads_to_a_buffer(machine: Machine) -> None:
 @headerless
 def test_a_damaged_run(machine: Machine) -> None:
     used(machine)
-    run = of_kind(machine, "run")[0]
+    run = of_kind(machine, "run")[1]
     machine.store(run.start + 21, 65, 1)  # slots
     heap = read_heap(machine)
     assert f"the run at {run.start:#x} " in heap.problems[0]
@@ -314,8 +315,8 @@ def test_a_kept_buffer_that_is_none(machine: Machine) -> None:
     machine.kfree(machine.kmalloc(1504))
     kept = {each.start for each in of_kind(machine, "kept")}
     entry = int(machine.kernel_heap_kept.occupied).bit_length() - 1
-    place = int(machine.kernel_heap_kept_places[entry])
-    machine.store(int(machine.kernel_heap_kept_places.address) + 4 * entry, place + 1, 4)
+    place = int(machine.kernel_heap_kept_buffers[entry]) >> 32
+    machine.store(int(machine.kernel_heap_kept_buffers.address) + 8 * entry + 4, place + 1, 4)
     (problem,) = read_heap(machine).problems
     start = int(machine.kernel_heap_info.heap_start) + place * 8
     assert problem.startswith(f"{start + 8:#x} to ")

@@ -14,9 +14,9 @@ from kernmem.kernels.arena_heap import ArenaHeap
 from kernmem.language import Image, VirtualAddress, api
 from kernmem.machine.host import HostMachine
 from kernmem.machine.port import Machine
-from kernmem.memory.buffer_cache import ENTRIES
+from kernmem.memory.buffer_cache import ENTRIES, GRANULES
 from kernmem.memory.gap import Gap
-from kernmem.memory.gaps import ShortGap
+from kernmem.memory.gaps import SHORTEST_LONG, ShortGap
 from kernmem.memory.heap_check import HeapCheck
 from kernmem.memory.profile import tuned
 from kernmem.memory.slot_runs import Run
@@ -153,21 +153,29 @@ def length_of_buffer(machine: Machine, start: int, marked: list[int]) -> int:
 # A heap to look at -------------------------------------------------------------------------------
 
 
+LONG = (1200, 1304, 1600, 2000, 4096)
+
+
 class Used:
     """A heap with some of everything, and where it is."""
 
     def __init__(self, bench: Bench) -> None:
-        self.machine = machine = bench.begin(230_000)
+        self.machine = machine = bench.begin(350_000)
         for _ in range(3):
             machine.kmalloc(50_000)
         slots = [machine.kmalloc(length) for length in [24] * 60 + [96] * 110 + [64] * 30]
         plain = []
-        for length in (16, 24, 40, 104, 200, 504, 600, 1600, 2000, 4096):
-            for between in (40, 48, 40, 48):
+        for _ in range(4):  # so many others in between that none has a run
+            for length in (16, 40, 104, 200, 304, 504, 600, 704, 808, 912, *LONG):
                 plain.append(machine.kmalloc(length))
-                machine.kmalloc(between)
+                machine.kmalloc(1040)
+        for length in (1048, 1040):  # with a granule in between
+            last = machine.kmalloc(length)
+        short = 312
+        while machine.kmalloc(short) < last:  # until one is the last of all
+            short += 8
         last_of_64 = [slot for slot in slots[170:] if in_run(machine, int(slot))]
-        for buffer in [*slots[:145:3], *last_of_64, *plain]:
+        for buffer in [*slots[:100:3], *last_of_64, *plain]:
             machine.kfree(buffer)
         assert machine.validate_kernel_heap(), machine.console
         self.elements = elements(machine)
@@ -196,7 +204,7 @@ class Used:
 
     def long_gaps(self) -> list[Any]:
         """The records of the long gaps."""
-        gaps = [gap for gap in self.of("gap") if gap.length >= 512]
+        gaps = [gap for gap in self.of("gap") if gap.length >= SHORTEST_LONG]
         return [self.machine.reference(Gap, gap.start + 8) for gap in gaps]
 
     def runs(self, granules: int) -> list[Any]:
@@ -212,6 +220,23 @@ class Used:
         """The entries of the cache that are occupied."""
         occupied = int(self.static("kernel_heap_kept").occupied)
         return [entry for entry in range(ENTRIES) if occupied >> entry & 1]
+
+    def kept_buffer(self, entry: int) -> tuple[int, int]:
+        """Where the buffer of an entry begins, and how many granules it has."""
+        packed = int(self.static("kernel_heap_kept_buffers")[entry])
+        return self.start + (packed >> 32) * 8, packed & GRANULES
+
+    def first(self, granules: int) -> int:
+        """The number of the first run in the list of a length; 0 if there is none."""
+        return int(self.static("kernel_heap_runs")[granules])
+
+    def number(self, run: Any) -> int:
+        """The number of a run."""
+        return (int(run) - self.start) // 64 + 1
+
+    def is_listed(self, run: Any) -> bool:
+        """Whether it is in a list: it has a free slot, or is the first and was not found full."""
+        return run.free != 0 or self.first(int(run.granules)) == self.number(run)
 
     def damaged(self, *lines: str) -> None:
         """The checker says no, and these lines; then the damage is undone."""

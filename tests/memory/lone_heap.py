@@ -9,13 +9,11 @@ from __future__ import annotations
 import ctypes
 import re
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from kernmem.compiler import compile_component, emit_c
 from kernmem.language import (
@@ -33,12 +31,11 @@ from kernmem.language import (
 )
 from kernmem.language.structs import size_of
 from kernmem.machine.native import load, shared_object
-from kernmem.memory import granule_buffers, slot_runs
 from kernmem.memory.gap import Buffer
 from kernmem.memory.heap_check import HeapCheck
 from kernmem.memory.kernel_heap import KernelHeap
 from kernmem.memory.kernel_segment import SHADOW_MARGIN, KernelSegmentInfo
-from kernmem.memory.profile import Placement, Profile, aligned, spec, tuned
+from kernmem.memory.profile import Idle, Placement, Profile, aligned, spec, tuned, tuned_lean
 
 HERE = Path(__file__).parent
 SEGMENT = 0x20_4000_0000  # where nothing else of this process is
@@ -61,24 +58,16 @@ CALLS = (
 FORMATS = {1: struct.Struct("<B"), 2: struct.Struct("<H"), 4: struct.Struct("<I")}
 FORMATS[8] = struct.Struct("<Q")
 
+EAGER = Idle(share=0, kept_share=0, opens_from=2, slots_share=0, fewest_slots=1)
+"""Of heaps that open runs of slots and keep buffers as soon as they can."""
 PROFILES: dict[str, Profile] = {
     **{f"spec-{placement.value}": spec(placement) for placement in Placement},
     **{f"void-{placement.value}": spec(placement, no_void=False) for placement in Placement},
     **{f"aligned-{placement.value}": aligned(placement) for placement in Placement},
     "tuned": tuned(),
+    "tuned-lean": tuned_lean(),
+    "tuned-eager": replace(tuned(), idle=EAGER),
 }
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Heaps made and run here open runs of slots and keep buffers as soon as they can."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slot_runs, "FEWEST_SLOTS", 1)
-        patch.setattr(slot_runs, "SHARE", 0)
-        patch.setattr(granule_buffers, "OPENS_FROM", 2)
-        patch.setattr(granule_buffers, "KEPT_SHARE", 0)
-        patch.setattr(granule_buffers, "IDLE_SHARE", 0)
-        yield
 
 
 def alignment(profile: Profile, length: int) -> int:

@@ -122,7 +122,7 @@ def pages_in_use(machine: Machine) -> dict[int, bytes]:
 
 
 IDENTIFIER = ("address_spaces", "mmu_info")  # changes with every switch of tables
-STATISTICS = ("failed_calls", "peak_live_bytes", "misses", "recent", "failed_address")
+STATISTICS = ("failed_calls", "peak_live_bytes", "misses", "hand", "recent", "failed_address")
 
 
 def registries(machine: Machine) -> dict[str, Any]:

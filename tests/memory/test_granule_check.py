@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from machines import booted
 
 from kernmem.memory.buffer_cache import ENTRIES
-from kernmem.memory.gaps import LISTS, ShortGap
+from kernmem.memory.gaps import LISTS, SHORTEST_LONG, ShortGap
 from kernmem.memory.profile import tuned
 from kernmem.memory.slot_runs import CLASSES, Run
 
@@ -49,7 +49,7 @@ def test_there_is_some_of_everything(used: Used) -> None:
     """Else what follows would test nothing."""
     lengths = [gap.length for gap in used.of("gap")]
     assert 8 in lengths
-    assert max(lengths.count(length) for length in lengths if 16 <= length < 512) >= 2
+    assert max(lengths.count(length) for length in lengths if 16 <= length < SHORTEST_LONG) >= 2
     assert len(used.long_gaps()) > 7
     assert max(buffer.length for buffer in used.of("buffer")) == 50_000
     assert max(run.length for run in used.of("run")) > 31 * 64
@@ -170,6 +170,12 @@ def test_the_place_of_the_top(used: Used, delta: int) -> None:
 def test_what_the_map_and_the_lists_count_from(used: Used, static: str, field: str) -> None:
     add(used.static(static), field, 8)
     used.damaged(f"heap: it starts at {used.start:#x}, but not to its map and its lists")
+
+
+def test_the_length_of_the_map(used: Used) -> None:
+    length = used.top.end - used.start
+    add(used.static("kernel_heap_map"), "length", 64)
+    used.damaged(f"heap: the map is of {length + 64} bytes, not {length}")
 
 
 def test_the_place_of_the_map(used: Used) -> None:
@@ -327,12 +333,12 @@ def test_a_run_beyond_the_top(used: Used) -> None:
 
 
 def test_the_chunks_of_a_run(used: Used) -> None:
-    """What each says: how far it is to the first, but no more than 31."""
+    """What each says: how far it is to the first, or to one that is nearer to it."""
     run = max(used.of("run"), key=lambda run: run.length)
-    for chunk in (1, 2, 30, 31, 32):
+    for chunk, steps in ((1, 1), (2, 2), (23, 23), (24, 24), (32, 24)):
         place = map_at(used.machine, run.start + 64 * chunk)
         code = used.machine.load(place, 1)
-        assert code == 0xE0 + min(chunk, 31)
+        assert code == 0xE0 + steps
         for wrong in (0, code - 1, code ^ 0x80):
             used.machine.store(place, wrong, 1)
             used.damaged(f"map: chunk {chunk} of the run at {run.start:#x} is {wrong:#x}")
@@ -356,11 +362,31 @@ def test_a_list_of_runs_leads_to_none(used: Used) -> None:
 
 
 def test_a_list_of_runs_leads_to_another(used: Used) -> None:
-    """One of another length; or one that is full."""
+    """One of another length; or one that is full, and not the first."""
     full = next(run for run in used.runs(12) if run.free == 0)
-    for run in (used.runs(3)[0], full):
-        put(used.static("kernel_heap_runs"), 12, (int(run) - used.start) // 64 + 1)
-        used.damaged(f"run: {int(run):#x} has no free slot of 12 granules")
+    other = used.runs(3)[0]
+    put(used.static("kernel_heap_runs"), 12, used.number(other))
+    used.damaged(f"run: {int(other):#x} has no free slot of 12 granules")
+    first = used.machine.reference(Run, used.start - 64 + 64 * used.first(12))
+    first.next = type(first.next)(used.number(full))
+    full.previous = type(full.previous)(used.number(first))
+    used.damaged(f"run: {int(full):#x} has no free slot of 12 granules")
+
+
+def test_the_first_run_of_a_list_may_be_full(used: Used) -> None:
+    """Until the next call finds it so."""
+    machine = used.machine
+    run = machine.reference(Run, used.start - 64 + 64 * used.first(12))
+    assert run.free != 0
+    while run.free != 0:
+        machine.kmalloc(96)
+    assert used.first(12) == used.number(run)
+    assert machine.validate_kernel_heap(), machine.console
+    for _ in range(2):  # a buffer of this length may be kept
+        machine.kmalloc(96)
+    assert used.first(12) != used.number(run)
+    assert machine.validate_kernel_heap(), machine.console
+    machine.restore(used.state)
 
 
 def test_a_run_does_not_link_back(used: Used) -> None:
@@ -395,24 +421,26 @@ def test_the_bits_of_the_cache(used: Used) -> None:
     occupied = used.kept()
     kept = used.static("kernel_heap_kept")
     for entry in (occupied[0], next(n for n in range(ENTRIES) if n not in occupied)):
-        granules = used.static("kernel_heap_kept_lengths")[entry]
         kept.occupied ^= type(kept.occupied)(1 << entry)
-        used.damaged(f"cache: entry {entry} has {granules} granules, against its bit")
+        says = int(used.static("kernel_heap_kept_buffers")[entry])
+        used.damaged(f"cache: entry {entry} is {says:#x}, against its bit")
 
 
 def test_a_length_in_the_wrong_entry(used: Used) -> None:
     """Of another entry; of this one, but longer than what is kept."""
     entry = used.kept()[0]
-    lengths = used.static("kernel_heap_kept_lengths")
-    for granules in (int(lengths[entry]) + 1, int(lengths[entry]) + (1 << 12), 2**32 - 1):
-        put(lengths, entry, granules)
-        used.damaged(f"cache: entry {entry} is not for {granules} granules")
+    buffers = used.static("kernel_heap_kept_buffers")
+    _, granules = used.kept_buffer(entry)
+    for wrong in (0, granules + 1, granules + (1 << 12), 2**31 - 1):
+        put(buffers, entry, int(buffers[entry]) - granules + wrong)
+        used.damaged(f"cache: entry {entry} is not for {wrong} granules")
 
 
 def test_a_kept_buffer_outside_the_heap(used: Used) -> None:
     entry = used.kept()[0]
+    _, granules = used.kept_buffer(entry)
     for place in ((used.top.end - used.start) // 8, 2**32 - 1):
-        put(used.static("kernel_heap_kept_places"), entry, place)
+        put(used.static("kernel_heap_kept_buffers"), entry, place << 32 | granules)
         used.damaged(f"cache: entry {entry} is granule {place}")
 
 
@@ -426,22 +454,23 @@ def test_the_bytes_that_are_kept(used: Used) -> None:
 def test_a_kept_buffer_that_is_none(used: Used) -> None:
     """A place where none begins, or one of another length."""
     entry = used.kept()[0]
-    granules = int(used.static("kernel_heap_kept_lengths")[entry])
+    _, granules = used.kept_buffer(entry)
     for place in (used.start, used.top.start, used.of("gap")[0].start, int(used.runs(3)[0]) + 24):
-        put(used.static("kernel_heap_kept_places"), entry, (place - used.start) // 8)
-        used.damaged(f"cache: {place:#x} is kept as a buffer of {granules} granules, and is none")
+        number = (place - used.start) // 8
+        put(used.static("kernel_heap_kept_buffers"), entry, number << 32 | granules)
+        used.damaged(f"cache: {place:#x} is kept as a buffer of {8 * granules} bytes, and is none")
 
 
 # Lists of short gaps ----------------------------------------------------------------------------
 
 
 def test_the_bits_of_the_lists(used: Used) -> None:
-    lists = used.static("kernel_heap_gaps")
+    occupied = used.static("kernel_heap_occupied")
     heads = used.static("kernel_heap_short_gaps")
     empty = [granules for granules in range(LISTS) if heads[granules] == 0]
     full = [granules for granules in range(LISTS) if heads[granules] != 0]
     for granules in (empty[0], empty[-1], full[0], full[-1]):
-        lists.occupied ^= type(lists.occupied)(1 << granules)
+        put(occupied, granules // 64, int(occupied[granules // 64]) ^ 1 << granules % 64)
         used.damaged(f"list: that of {granules} granules is not as its bit says")
 
 
@@ -456,7 +485,7 @@ def test_a_list_leads_above_the_top(used: Used) -> None:
 def test_a_list_leads_to_no_gap_of_its_length(used: Used) -> None:
     """Into an element that looks like one, or to a gap of another length."""
     heads = used.static("kernel_heap_short_gaps")
-    lists = used.static("kernel_heap_gaps")
+    occupied = used.static("kernel_heap_occupied")
     granules = next(each for each in range(LISTS) if heads[each] != 0)
     gap = used.start - 8 + 8 * int(heads[granules])
     forged = [
@@ -472,13 +501,13 @@ def test_a_list_leads_to_no_gap_of_its_length(used: Used) -> None:
         used.damaged(f"list: {place:#x} is no gap of {granules} granules")
     shortest = used.gaps(8)[0].start
     put(heads, 1, (shortest - used.start) // 8 + 1)
-    lists.occupied |= type(lists.occupied)(2)
+    put(occupied, 0, int(occupied[0]) | 2)
     used.damaged(f"list: {shortest:#x} is no gap of 1 granules")
 
 
 def longest_list(used: Used) -> list[Element]:
     """The members of a list with more than one."""
-    lengths = [gap.length for gap in used.of("gap") if 16 <= gap.length < 512]
+    lengths = [gap.length for gap in used.of("gap") if 16 <= gap.length < SHORTEST_LONG]
     found = used.listed(max(lengths, key=lengths.count))
     assert len(found) >= 2
     return found
@@ -501,7 +530,7 @@ def test_a_list_that_never_ends(used: Used) -> None:
 
 
 def test_a_short_gap_is_in_no_list(used: Used) -> None:
-    short = sum(16 <= gap.length < 512 for gap in used.of("gap"))
+    short = sum(16 <= gap.length < SHORTEST_LONG for gap in used.of("gap"))
     *_, before, _ = longest_list(used)
     record = used.machine.reference(ShortGap, before.start)
     record.next = type(record.next)(0)

@@ -11,10 +11,10 @@ from granule_heap import Used, bench_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernmem.language import Array
-from kernmem.language.structs import layout
+from kernmem.language.structs import layout, size_of
+from kernmem.memory.buffer_cache import MET
 from kernmem.memory.gap import Gap
-from kernmem.memory.gaps import ShortGap
+from kernmem.memory.gaps import SHORTEST_LONG, ShortGap
 from kernmem.memory.slot_runs import Run
 
 # Any bit ----------------------------------------------------------------------------------------
@@ -22,7 +22,10 @@ from kernmem.memory.slot_runs import Run
 HINTS = {  # what nothing depends on: statistics, and what is only tried first
     "kernel_heap_info": ("peak_live_bytes", "failed_calls"),
     "kernel_heap_space": ("behind_large",),
-    "kernel_heap_kept": ("fresh", "misses"),
+    "kernel_heap_kept": ("hand",),
+    "kernel_heap_demand": ("misses",),
+    "kernel_heap_last_misses": (),
+    "kernel_heap_empty_runs": (),
 }
 TREE_FIELDS = ("length_parent", "length_left", "length_right", "end")
 FOOTER = 4
@@ -43,24 +46,23 @@ def what_matters(used: Used) -> Iterator[tuple[int, int]]:
     yield int(info.shadow_start), 8 * words
     for gap in used.of("gap"):
         record = list(fields(used, machine.reference(ShortGap, gap.start)))
-        yield from record[: 3 if 16 <= gap.length < 512 else 1]
+        yield from record[: 3 if 16 <= gap.length < SHORTEST_LONG else 1]
         yield gap.end - FOOTER, FOOTER
     for gap in used.long_gaps():
         others = {field.name for field in layout(Gap, machine.hardware.target).fields}
         yield from fields(used, gap, but=tuple(others - set(TREE_FIELDS)))
     for run in used.of("run"):
         header = machine.reference(Run, run.start)
-        links = () if header.free != 0 else ("next", "previous")
+        links = () if used.is_listed(header) else ("next", "previous")
         yield from fields(used, header, but=links)
-    for name in (static.name for static in machine.image.statics.values()):
+    for static in machine.image.statics.values():
+        name = static.name
         if name.startswith("kernel_heap"):
-            static = used.static(name)
-            if not isinstance(static, Array):
-                yield from fields(used, static, but=HINTS.get(name, ()))
-            elif name not in ("kernel_heap_empty_runs", "kernel_heap_kept_places"):
-                yield static.address, 4 * int(static.length or 0)
-    places = used.static("kernel_heap_kept_places")
-    yield from ((places.address + 4 * entry, 4) for entry in used.kept())
+            if static.length is None:
+                yield from fields(used, used.static(name), but=HINTS.get(name, ()))
+            elif name not in HINTS:
+                size = size_of(static.kind, machine.hardware.target)
+                yield used.static(name).address, size * static.length
 
 
 def places_that_matter(used: Used) -> list[int]:
@@ -73,9 +75,14 @@ def test_every_bit_matters() -> None:
     with bench_on("host") as bench:
         used = Used(bench)
         machine = used.machine
+        buffers = used.static("kernel_heap_kept_buffers").address
+        met = MET.bit_length() - 1
+        unimportant = {(buffers + 8 * entry + met // 8, met % 8) for entry in used.kept()}
         for place in places_that_matter(used):
             byte = machine.read_virtual(place, 1)[0]
             for bit in range(8):
+                if (place, bit) in unimportant:
+                    continue
                 machine.write_virtual(place, bytes([byte ^ 1 << bit]))
                 assert not machine.validate_kernel_heap(), f"bit {bit} of {place:#x}"
             machine.write_virtual(place, bytes([byte]))

@@ -117,7 +117,7 @@ def test_a_buffer_that_is_kept(bench: Bench, length: int) -> None:
     machine = bench.begin()
     machine.kmalloc(600_000)
     buffer = int(machine.kmalloc(length))
-    machine.kmalloc(16)
+    machine.kmalloc(24)
     end = f"{buffer + length:#x}"
     gaps = int(machine.kernel_heap_info.gaps)
     machine.kfree(buffer)

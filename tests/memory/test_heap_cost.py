@@ -12,7 +12,7 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench" / "heap_instructions.py"
 WORST = {
     "spec": {"kmalloc": 1_500, "kfree": 2_000},
-    # Before a large buffer is placed at the top, up to 64 kept ones become gaps.
+    # Before a large buffer is placed at the top, up to 16 kept ones become gaps.
     "tuned": {"kmalloc": 12_000, "kfree": 2_000},
 }
 """Instructions on AArch64, with 1,000 gaps."""

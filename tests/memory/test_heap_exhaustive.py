@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from lone_heap import PROFILES, CompiledHeap, Heap, alignment, eager
+from lone_heap import PROFILES, CompiledHeap, Heap, alignment
 
 FOUND = Path(__file__).with_name("heap_sequences.json")
 CALLS = 7
@@ -33,14 +31,7 @@ class Case:
     segment: int = 1024
     step: int = 256
     calls: int = CALLS
-    is_eager: bool = False
     watched: tuple[tuple[str, str], ...] = (("kernel_heap_info", "gaps"),)
-
-    @contextmanager
-    def setting(self) -> Iterator[None]:
-        """Where its heaps are made and run."""
-        with eager() if self.is_eager else nullcontext():
-            yield
 
     def make(self, kind: type[Heap]) -> Any:
         """The heap, empty, in one way or the other."""
@@ -56,19 +47,18 @@ REUSE = (
     ("kernel_heap_kept", "bytes"),  # more: a buffer was kept; less: taken, or given back
 )
 CASES = [
-    *(Case(name, name) for name in PROFILES if not name.startswith("void")),
+    *(Case(name, name) for name in PROFILES if not name.startswith(("void", "tuned-eager"))),
     *(Case(name, name, watched=VOIDS) for name in PROFILES if name.startswith("void")),
-    Case("eager-24", "tuned", (24, 64, 400), 1536, is_eager=True, watched=REUSE),
-    Case("eager-8", "tuned", (8, 16, 400), 1536, is_eager=True, watched=REUSE),
-    Case("eager-16", "tuned", (16, 200, 500), 1536, is_eager=True, watched=REUSE),
+    Case("eager-24", "tuned-eager", (24, 64, 400), 1536, watched=REUSE),
+    Case("eager-8", "tuned-eager", (8, 16, 400), 1536, watched=REUSE),
+    Case("eager-16", "tuned-eager", (16, 200, 500), 1536, watched=REUSE),
     Case(
         "eager-large",  # buffers that lie apart, and a top that is given back
-        "tuned",
+        "tuned-eager",
         (24, 70_000, 200_000),
         8 << 16,
         1 << 16,
         calls=5,
-        is_eager=True,
         watched=(*REUSE, ("kernel_segment_info", "segment_end")),
     ),
 ]
@@ -140,35 +130,32 @@ def address(memory: memoryview) -> int:
 
 def go_through(case: Case, calls: int) -> Found:
     """Every sequence of up to so many calls; fails with the first that goes wrong."""
-    with case.setting():
-        heap = case.make(CompiledHeap)
-        state = [heap.block(), *(heap.static_bytes(name) for name in heap.statics)]
-        watched = case.watched
-        pieces = (Piece * len(state))(*(Piece(address(each), len(each)) for each in state))
-        length = sum(map(len, state))
-        saved = ctypes.create_string_buffer(calls * length)
-        sizes = ctypes.c_size_t * len(case.lengths)
-        lengths = sizes(*case.lengths)
-        alignments = sizes(*(alignment(heap.profile, length) for length in case.lengths))
-        watches = (Watch * len(watched))(
-            *(Watch(address(heap.field(*each)), 0, 0) for each in watched)
-        )
-        digests = np.zeros(most_sequences(len(case.lengths), calls), np.uint64)
-        sequences = Sequences(
-            calls=calls,
-            kinds=len(case.lengths),
-            lengths=ctypes.addressof(lengths),
-            alignments=ctypes.addressof(alignments),
-            pieces=len(state),
-            state=ctypes.addressof(pieces),
-            saved=ctypes.addressof(saved),
-            state_length=length,
-            watches=len(watched),
-            watched=ctypes.addressof(watches),
-            room=len(digests),
-            digests=digests.ctypes.data,
-        )
-        heap.library.heap_sequences(ctypes.byref(sequences))
+    heap = case.make(CompiledHeap)
+    state = [heap.block(), *(heap.static_bytes(name) for name in heap.statics)]
+    watched = case.watched
+    pieces = (Piece * len(state))(*(Piece(address(each), len(each)) for each in state))
+    length = sum(map(len, state))
+    saved = ctypes.create_string_buffer(calls * length)
+    sizes = ctypes.c_size_t * len(case.lengths)
+    lengths = sizes(*case.lengths)
+    alignments = sizes(*(alignment(heap.profile, length) for length in case.lengths))
+    watches = (Watch * len(watched))(*(Watch(address(heap.field(*each)), 0, 0) for each in watched))
+    digests = np.zeros(most_sequences(len(case.lengths), calls), np.uint64)
+    sequences = Sequences(
+        calls=calls,
+        kinds=len(case.lengths),
+        lengths=ctypes.addressof(lengths),
+        alignments=ctypes.addressof(alignments),
+        pieces=len(state),
+        state=ctypes.addressof(pieces),
+        saved=ctypes.addressof(saved),
+        state_length=length,
+        watches=len(watched),
+        watched=ctypes.addressof(watches),
+        room=len(digests),
+        digests=digests.ctypes.data,
+    )
+    heap.library.heap_sequences(ctypes.byref(sequences))
     if sequences.wrong is not None:
         made = described(case, list(sequences.sequence[: sequences.depth]))
         pytest.fail(f"{sequences.wrong.decode()}\nafter {made}\n{heap.text}")
@@ -219,9 +206,8 @@ def test_every_sequence_of_calls(case: Case, request: pytest.FixtureRequest) -> 
 @every_case
 def test_every_sequence_leaves_the_same_bytes_both_ways(case: Case) -> None:
     """Interpreted and compiled: results and all memory."""
-    with case.setting():
-        heaps = case.make(Heap), case.make(CompiledHeap)
-        count = walk_both_ways(case, heaps, [], CALLS_BOTH_WAYS)
+    heaps = case.make(Heap), case.make(CompiledHeap)
+    count = walk_both_ways(case, heaps, [], CALLS_BOTH_WAYS)
     assert count <= most_sequences(len(case.lengths), CALLS_BOTH_WAYS)
     assert count > 3**CALLS_BOTH_WAYS
 

@@ -555,6 +555,8 @@ def accesses(machine: Machine, call: Callable[[], Any]) -> int:
 
 def worst(machine: Machine, buffers: list[int]) -> tuple[int, int]:
     """The most accesses of kmalloc and of kfree, over some that need no page."""
+    machine.kfree(machine.kmalloc(20_000))
+    pages = machine.physical_mem_info.free_pages_count
     most_kmalloc = most_kfree = 0
     for number, length in enumerate(range(20, 500, 12)):
         taken_now: list[Any] = []
@@ -565,6 +567,7 @@ def worst(machine: Machine, buffers: list[int]) -> tuple[int, int]:
         buffer = buffers[1 + (number * 7) % (len(buffers) - 2)]
         if machine.load(buffer - 16) == 0x4655_4252_4550_55B5:
             most_kfree = max(most_kfree, accesses(machine, lambda b=buffer: machine.kfree(b)))
+    assert machine.physical_mem_info.free_pages_count == pages
     return most_kmalloc, most_kfree
 
 

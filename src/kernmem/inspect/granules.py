@@ -7,18 +7,20 @@ from collections.abc import Iterator
 
 from kernmem.inspect.heap_reader import Damage, Element, HeapReader
 from kernmem.machine.port import Machine
+from kernmem.memory.buffer_cache import ENTRIES, GRANULES
 from kernmem.memory.gap import Gap
 from kernmem.memory.gaps import RECORD, GapEnd, ShortGap
 from kernmem.memory.granule_buffers import GranuleBuffers
 from kernmem.memory.granules import (
     BEFORE_THE_HEAP,
     CHUNK,
-    FARTHEST,
+    FAR,
     GRANULE,
     HIGH_LENGTH,
     IN_RUN,
     LONG,
     LOW_LENGTH,
+    NEAR,
     WORD_BYTES,
 )
 from kernmem.memory.slot_runs import MOST_SLOTS, Run
@@ -133,7 +135,8 @@ class GranuleReader(HeapReader):
         if slots > MOST_SLOTS or free >> slots != 0:
             raise Damage(f"the run at {start:#x} has {slots} slots, of which {free:#x} are free")
         for number, chunk in enumerate(range(start, end, CHUNK)):
-            if self._chunk(chunk) != IN_RUN + min(number, FARTHEST):
+            steps = number if number < NEAR else NEAR + (number - NEAR) // FAR
+            if self._chunk(chunk) != IN_RUN + steps:
                 self.problems.append(f"the chunk at {chunk:#x} is not marked as the run's")
         yield Element("run", start, place)
         for slot in range(slots):
@@ -181,10 +184,11 @@ class GranuleReader(HeapReader):
         """The start and the end of each buffer that is kept."""
         machine = self.machine
         occupied = int(machine.kernel_heap_kept.occupied)
-        for entry in range(int(machine.kernel_heap_kept_lengths.length)):
-            if occupied >> entry & 1:
-                start = self.start + int(machine.kernel_heap_kept_places[entry]) * GRANULE
-                yield start, start + int(machine.kernel_heap_kept_lengths[entry]) * GRANULE
+        for index in range(ENTRIES):
+            if occupied >> index & 1:
+                entry = int(machine.kernel_heap_kept_buffers[index])
+                start = self.start + (entry >> 32) * GRANULE
+                yield start, start + (entry & GRANULES) * GRANULE
 
     def _listed(self) -> Iterator[int]:
         """The gaps that the lists and the tree lead to."""

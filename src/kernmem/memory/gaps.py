@@ -11,6 +11,7 @@ from kernmem.language import (
     highest_bit,
     kernel,
     lowest_bit,
+    span,
     struct,
     truncate,
     u32,
@@ -23,7 +24,8 @@ from kernmem.memory.gap_orders import LengthTree
 from kernmem.memory.gap_tree import RIGHT
 from kernmem.memory.granules import GRANULE
 
-LISTS = 64  # gaps of 2 to 63 granules: one list for each length, and a bit in a word
+WORDS = 2
+LISTS = 64 * WORDS  # gaps of 2 to 127 granules: one list for each length, and a bit in a word
 SHORTEST_LONG = LISTS * GRANULE
 RECORD = GRANULE  # a long gap's record lies this far into the gap
 
@@ -49,9 +51,8 @@ class GapEnd(Struct):
 
 @struct("kernel_heap_gaps_t")
 class GapLists(Struct):
-    """Which lists hold gaps, and where the heap starts."""
+    """Where the heap starts."""
 
-    occupied: u64  # a bit a list
     before: VirtualAddress  # the granule before the heap: what number 0 stands for
 
 
@@ -62,6 +63,7 @@ class Gaps(Component):
         super().__init__(image)
         self.lists = self.static(GapLists, "kernel_heap_gaps")
         self.heads = self.static_array(u32, LISTS, "kernel_heap_short_gaps")
+        self.occupied = self.static_array(u64, WORDS, "kernel_heap_occupied")  # a bit a list
         image.lay_out_naturally(Gap)  # as every record here, it begins at a whole granule
         self.by_length = LengthTree(image, "kernel_heap_length_tree")
 
@@ -69,8 +71,9 @@ class Gaps(Component):
     def begin(self, heap_start: VirtualAddress) -> None:
         """Begin without a gap."""
         self.lists.before = heap_start - GRANULE
-        self.lists.occupied = u64(0)
-        for index in range(LISTS):
+        for word in range(WORDS):
+            self.occupied[word] = u64(0)
+        for index in span(usize(0), usize(LISTS)):
             self.heads[index] = u32(0)
         self.by_length.tree.root = None
 
@@ -90,9 +93,13 @@ class Gaps(Component):
     def shortest_from(self, length: usize) -> VirtualAddress | None:
         """A shortest gap of at least ``length`` bytes; O(log gaps)."""
         if length < SHORTEST_LONG:
-            enough = self.lists.occupied >> u64(length // GRANULE)
+            granules = length // GRANULE
+            enough = self.occupied[granules >> 6] >> u64(granules & 63)
+            if enough == 0 and granules < 64:
+                granules = usize(64)
+                enough = self.occupied[1]
             if enough != 0:
-                return self._at_number(self.heads[length // GRANULE + usize(lowest_bit(enough))])
+                return self._at_number(self.heads[granules + usize(lowest_bit(enough))])
         gap = self.by_length.shortest_from(length - RECORD)
         if gap is None:
             return None
@@ -104,9 +111,12 @@ class Gaps(Component):
         gap = self.by_length.edge(RIGHT)
         if gap is not None:
             return gap.end - address_of(gap) + RECORD
-        if self.lists.occupied != 0:
-            return usize(highest_bit(self.lists.occupied)) * GRANULE
-        return usize(0)
+        granules = usize(0)
+        for word in range(WORDS):
+            occupied = self.occupied[word]
+            if occupied != 0:
+                granules = 64 * word + usize(highest_bit(occupied))
+        return granules * GRANULE
 
     @kernel
     def insert(self, start: VirtualAddress, length: usize) -> None:
@@ -130,7 +140,7 @@ class Gaps(Component):
         if head != 0:
             self.at(ShortGap, self._at_number(head)).previous = number
         else:
-            self.lists.occupied |= u64(1) << u64(granules)
+            self.occupied[usize(granules >> 6)] |= u64(1) << u64(granules & 63)
 
     @kernel
     def remove(self, start: VirtualAddress, length: usize) -> None:
@@ -151,7 +161,7 @@ class Gaps(Component):
         granules = length // GRANULE
         self.heads[granules] = after
         if after == 0:
-            self.lists.occupied &= ~(u64(1) << u64(granules))
+            self.occupied[granules >> 6] &= ~(u64(1) << u64(granules & 63))
 
     @kernel
     def _number(self, start: VirtualAddress) -> u32:

@@ -24,21 +24,18 @@ from kernmem.memory.granule_frees import BadFrees
 from kernmem.memory.granule_space import GranuleSpace
 from kernmem.memory.granules import GRANULE, IN_RUN, LONGEST
 from kernmem.memory.heap_info import KernelHeapInfo, Segment
-from kernmem.memory.profile import Checks, Profile
-from kernmem.memory.slot_runs import LONGEST_SLOT, OPENS_FROM, SlotRuns
+from kernmem.memory.profile import SOME, Checks, Profile
+from kernmem.memory.slot_runs import LONGEST_SLOT, SlotRuns
 
 SHORTEST = 2 * GRANULE
 """Bytes of the shortest buffer that is no slot."""
 ALIGNED = 4096
 """A power of two up to here is the alignment of the buffers of that length."""
-# How much may be idle, each as a power of two that divides: of what lies below the top,
-IDLE_SHARE = 6
-IDLE_SHARE_OF_GAPS = 4  # and of the gaps there; kept buffers may take another
-KEPT_SHARE = 6  # of what lies below the top.
 # Before a call takes from the top, a round makes gaps of some kept buffers, and so does another
-# for each BYTES_A_ROUND that it wants.
+# for each BYTES_A_ROUND that it wants, up to MOST_ROUNDS in all.
 GIVEN_BACK = 4
 BYTES_A_ROUND = 16 * 1024
+MOST_ROUNDS = 4
 
 
 class GranuleBuffers(Component):
@@ -52,7 +49,12 @@ class GranuleBuffers(Component):
         self.space = GranuleSpace(image, segment, info)
         self.map = self.space.map
         self.checked = profile.checks is not Checks.NONE
-        self.runs = SlotRuns(image, self.space, checked=self.checked)
+        self.has_idle = profile.idle is not None
+        idle = profile.idle or SOME
+        self.idle_share = idle.share
+        self.idle_share_of_gaps = idle.share_of_gaps
+        self.kept_share = idle.kept_share
+        self.runs = SlotRuns(image, self.space, idle, checked=self.checked)
         self.cache = BufferCache(image, info)
         self.bad_frees = BadFrees(image, self.space, self.runs, self.cache)
         self.longest_request = min(segment.segment_limit - segment.segment_start, LONGEST)
@@ -72,11 +74,15 @@ class GranuleBuffers(Component):
     @kernel
     def allocate(self, length: usize) -> VirtualAddress | None:
         """A buffer of ``length`` bytes; None for 0, and if it cannot be had: a failed call."""
+        if not self.has_idle:
+            return self._allocate_whole(length)
         if length <= LONGEST_SLOT:
             granules = (length + (GRANULE - 1)) // GRANULE
-            run = self.runs.heads[granules]
-            if run != 0:
-                return self.runs.take(run, granules)
+            number = self.runs.heads[granules]
+            if number != 0:
+                run = self.runs.run(number)
+                if run.free != 0:
+                    return self.runs.take(run, granules)
         return self._allocate_kept(length)
 
     @kernel
@@ -99,7 +105,7 @@ class GranuleBuffers(Component):
 
     @rare
     def _allocate_kept(self, length: usize) -> VirtualAddress | None:
-        """A buffer that was kept; else a new one."""
+        """A buffer that was kept; else one from elsewhere."""
         if length == 0:
             return None
         if length > self.longest_request:
@@ -111,21 +117,54 @@ class GranuleBuffers(Component):
             self.info.live_buffers += 1
             self.info.live_bytes += whole
             return kept
-        if length <= LONGEST_SLOT and self.runs.buffers[whole // GRANULE] >= OPENS_FROM:
-            # A slot for up to 8 bytes has 8; a buffer of its own would have 16.
-            slot = self.runs.open((length + (GRANULE - 1)) // GRANULE, self._spare())
-            if slot is not None:
-                return slot
+        if length > LONGEST_SLOT:
+            return self._allocate_new(whole, self._natural(whole))
+        # A slot for up to 8 bytes has 8; a buffer of its own has 16.
+        granules = (length + (GRANULE - 1)) // GRANULE
+        if self.runs.heads[granules] != 0:
+            return self._allocate_next(granules, whole)
+        return self._allocate_more(granules, whole)
+
+    @rare
+    def _allocate_next(self, granules: usize, whole: usize) -> VirtualAddress | None:
+        """A slot of the run after the first, which is full; else one of a new run, or a buffer."""
+        slot = self.runs.take_from_next(granules)
+        if slot is not None:
+            return slot
+        return self._allocate_more(granules, whole)
+
+    @rare
+    def _allocate_more(self, granules: usize, whole: usize) -> VirtualAddress | None:
+        """A slot of a new run, if that is worth it; else a new buffer."""
+        if self.runs.is_wanted(whole // GRANULE):
+            most = self._spare()
+            if self.runs.is_enough(most, granules):
+                slot = self.runs.open(granules, most)
+                if slot is not None:
+                    return slot
+        return self._allocate_new(whole, self._natural(whole))
+
+    @kernel
+    def _allocate_whole(self, length: usize) -> VirtualAddress | None:
+        """A buffer where nothing waits for a call."""
+        if length == 0:
+            return None
+        if length > self.longest_request:
+            self.info.failed_calls += 1
+            return None
+        whole = self._whole(length)
         return self._allocate_new(whole, self._natural(whole))
 
     @rare
     def _allocate_new(self, whole: usize, alignment: usize) -> VirtualAddress | None:
         """A buffer from a gap; from the top if no kept buffer will make a gap for it."""
-        stale = self.cache.take_stale()
-        if stale is not None:
-            self._give_back(stale, self.map.end_of_buffer(stale))
+        if self.has_idle:
+            stale = self.cache.take_stale()
+            if stale is not None:
+                self._give_back(stale, self.map.end_of_buffer(stale))
         start = self.space.take(whole, alignment, usize(0))
-        rounds = 1 + whole // BYTES_A_ROUND
+        rounds = whole // BYTES_A_ROUND
+        rounds = rounds + 1 if rounds < MOST_ROUNDS else usize(MOST_ROUNDS)
         while start is None and rounds != 0 and self._give_back_idle():
             start = self.space.take(whole, alignment, usize(0))
             rounds -= 1
@@ -177,15 +216,16 @@ class GranuleBuffers(Component):
         """
         if length > self.longest_request:
             return False
-        used = self._multiple(length, usize(GRANULE))
-        if address & (self._natural(used) - 1) != 0:
-            return False
         if self.map.chunk(address) >= IN_RUN:
+            used = self._multiple(length, usize(GRANULE))
             slot = self.runs.length(address)
-            return used <= slot and used >= slot // 2
+            is_aligned = address & (self._natural(used) - 1) == 0
+            return is_aligned and used <= slot and used >= slot // 2
+        needed = self._whole(length)
+        if address & (self._natural(needed) - 1) != 0:
+            return False
         end = self.map.end_of_buffer(address)
         whole = end - address
-        needed = self._whole(length)
         if needed > whole:
             if not self.space.take_behind(end, needed - whole):
                 return False
@@ -214,31 +254,40 @@ class GranuleBuffers(Component):
     def release(self, address: VirtualAddress) -> None:
         """Free the buffer at ``address``; nothing for 0, a panic if it is none."""
         info = self.info
+        offset = self.map.offset(address)
         if self.checked:
-            if address < info.heap_start or address >= info.heap_end or address % GRANULE != 0:
+            if offset >= self.map.place.length:
                 self.refuse(address)
                 return
         elif address == VirtualAddress(0):
             return
         if info.live_bytes > info.peak_live_bytes:
             info.peak_live_bytes = info.live_bytes
-        code = self.map.chunk(address)
-        if code < IN_RUN:
-            self._release_buffer(address)
+        code = self.map.chunk_at(offset)
+        if not self.has_idle or code < IN_RUN:
+            if not self.checked or (offset % GRANULE == 0 and self.map.follows_buffer(address)):
+                self._release_buffer(address)
+            else:
+                self._release_if_buffer(address)
         elif not self.checked:
-            self.runs.give_back(address, code)
-        elif not self.runs.give_back(address, code):
+            self.runs.give_back(address, offset, code)
+        elif not self.runs.give_back(address, offset, code):
+            self.refuse(address)
+
+    @rare
+    def _release_if_buffer(self, address: VirtualAddress) -> None:
+        """The same where the map does not say at once that a buffer begins."""
+        if self.space.begins_behind(address):
+            self._release_buffer(address)
+        else:
             self.refuse(address)
 
     @rare
     def _release_buffer(self, address: VirtualAddress) -> None:
         """Keep the buffer, or make a gap of it."""
-        if self.checked and not self._begins_buffer(address):
-            self.refuse(address)
-            return
         end = self.map.end_of_buffer(address)
         whole = end - address
-        if self.checked and self.cache.holds(address, whole):
+        if self.has_idle and self.checked and self.cache.holds(address, whole):
             self.refuse(address)
             return
         self.info.live_buffers -= 1
@@ -248,11 +297,14 @@ class GranuleBuffers(Component):
 
     @kernel
     def _keep(self, address: VirtualAddress, whole: usize) -> bool:
-        """Keep the buffer as it is, if there is a place for it and it is worth one."""
-        if whole > LONGEST_KEPT or address & (self._natural(whole) - 1) != 0:
+        """Keep the buffer as it is, if there is a place for it and it is worth one.
+
+        It is as aligned as the next caller expects: every buffer is, by its length.
+        """
+        if not self.has_idle or whole > LONGEST_KEPT:
             return False
         extent = self.space.space.top - self.info.heap_start
-        if self.cache.kept.bytes + whole > extent >> KEPT_SHARE and whole > self._spare():
+        if self.cache.kept.bytes + whole > extent >> self.kept_share and whole > self._spare():
             return False
         return self.cache.keep(address, whole)
 
@@ -289,12 +341,14 @@ class GranuleBuffers(Component):
         extent = self.space.space.top - info.heap_start
         gaps = info.gap_bytes - (info.heap_end - self.space.space.top)
         idle = extent - gaps - info.overhead_bytes - info.live_bytes
-        most = (extent >> IDLE_SHARE) + (gaps >> IDLE_SHARE_OF_GAPS)
+        most = (extent >> self.idle_share) + (gaps >> self.idle_share_of_gaps)
         return most - idle if most > idle else usize(0)
 
     @rare
     def _give_back_idle(self) -> bool:
         """Make gaps of a few kept buffers, or of the empty runs; whether there was one."""
+        if not self.has_idle:
+            return False
         kept = self.cache.take_any()
         if kept is None:
             return self.runs.close_empty()
@@ -318,18 +372,13 @@ class GranuleBuffers(Component):
     def holds(self, address: VirtualAddress) -> bool:
         """Whether ``address`` is the start of a live buffer."""
         info = self.info
-        if address < info.heap_start or address >= info.heap_end or address % GRANULE != 0:
+        if address < info.heap_start or address >= info.heap_end:
             return False
         if self.map.chunk(address) >= IN_RUN:
             return self.runs.holds(address)
-        if not self._begins_buffer(address):
+        if not self.space.begins_buffer(address):
             return False
         return not self.cache.holds(address, self.map.end_of_buffer(address) - address)
-
-    @kernel
-    def _begins_buffer(self, address: VirtualAddress) -> bool:
-        """Whether a buffer, live or kept, begins at ``address``, a granule that is not a run's."""
-        return address < self.space.space.top and self.space.begins_buffer(address)
 
     @kernel
     def length(self, address: VirtualAddress) -> usize:

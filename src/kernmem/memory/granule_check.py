@@ -17,7 +17,7 @@ from kernmem.language import (
     u64,
     usize,
 )
-from kernmem.memory.buffer_cache import ENTRIES, LONGEST_KEPT
+from kernmem.memory.buffer_cache import ENTRIES, GRANULES, LONGEST_KEPT
 from kernmem.memory.gap import Gap
 from kernmem.memory.gaps import LISTS, RECORD, SHORTEST_LONG, ShortGap
 from kernmem.memory.granule_buffers import GranuleBuffers
@@ -108,6 +108,9 @@ class GranuleCheck(Component):
         if self.map.place.heap_start != start or self.gaps.lists.before != start - GRANULE:
             self.print(f"heap: it starts at {start}, but not to its map and its lists")
             return False
+        if self.map.place.length != end - start:
+            self.print(f"heap: the map is of {self.map.place.length} bytes, not {end - start}")
+            return False
         if self.map.place.words != self.segment.info.shadow_start:
             self.print(f"heap: the map is not at {self.map.place.words}")
             return False
@@ -120,21 +123,23 @@ class GranuleCheck(Component):
         """Whether each entry is empty, or may be a buffer of a length that belongs there."""
         kept_bytes = usize(0)
         granules_of_heap = (self.info.heap_end - self.info.heap_start) // GRANULE
-        for entry in span(usize(0), usize(ENTRIES)):
-            granules = usize(self.cache.lengths[entry])
-            occupied = self.cache.kept.occupied >> u64(entry) & 1 != 0
-            if occupied != (granules != 0):
-                self.print(f"cache: entry {entry} has {granules} granules, against its bit")
+        for index in span(usize(0), usize(ENTRIES)):
+            entry = self.cache.entries[index]
+            occupied = self.cache.kept.occupied >> u64(index) & 1 != 0
+            if occupied != (entry != 0):
+                self.print(f"cache: entry {index} is {entry:#x}, against its bit")
                 return False
             if occupied:
+                granules = usize(entry & GRANULES)
                 if (
-                    granules > LONGEST_KEPT // GRANULE
-                    or self.cache.entry(granules * GRANULE) != entry
+                    granules == 0
+                    or granules > LONGEST_KEPT // GRANULE
+                    or self.cache.index(granules * GRANULE) != index
                 ):
-                    self.print(f"cache: entry {entry} is not for {granules} granules")
+                    self.print(f"cache: entry {index} is not for {granules} granules")
                     return False
-                if usize(self.cache.places[entry]) >= granules_of_heap:
-                    self.print(f"cache: entry {entry} is granule {self.cache.places[entry]}")
+                if usize(entry >> 32) >= granules_of_heap:
+                    self.print(f"cache: entry {index} is granule {entry >> 32}")
                     return False
                 kept_bytes += granules * GRANULE
         if self.cache.kept.bytes != kept_bytes:
@@ -147,10 +152,10 @@ class GranuleCheck(Component):
         missing = self.cache.kept.occupied & ~found.kept
         if missing == 0:
             return True
-        entry = usize(lowest_bit(missing))
+        entry = self.cache.entries[usize(lowest_bit(missing))]
         address = self.cache.address(entry)
-        granules = self.cache.lengths[entry]
-        self.print(f"cache: {address} is kept as a buffer of {granules} granules, and is none")
+        length = self.cache.length(entry)
+        self.print(f"cache: {address} is kept as a buffer of {length} bytes, and is none")
         return False
 
     # Lists of short gaps --------------------------------------------------------------------
@@ -164,7 +169,7 @@ class GranuleCheck(Component):
         listed = usize(0)
         for granules in span(u32(0), u32(LISTS)):
             number = self.gaps.heads[granules]
-            occupied = self.gaps.lists.occupied >> u64(granules) & 1 != 0
+            occupied = self.gaps.occupied[usize(granules >> 6)] >> u64(granules & 63) & 1 != 0
             if occupied != (number != 0):
                 self.print(f"list: that of {granules} granules is not as its bit says")
                 return False
@@ -206,7 +211,10 @@ class GranuleCheck(Component):
 
     @kernel
     def _are_runs_listed(self, found: Found) -> bool:
-        """Whether the lists hold the runs with a free slot that the walk met."""
+        """Whether the lists hold the runs with a free slot that the walk met.
+
+        The first of a list may be full: it leaves the list when a call finds it so.
+        """
         listed = usize(0)
         for granules in span(u32(0), u32(CLASSES)):
             number = self.runs.heads[granules]
@@ -214,7 +222,8 @@ class GranuleCheck(Component):
             while number != 0:
                 if not self._is_open(number, granules, before):
                     return False
-                listed += 1
+                if self._run(number).free != 0:
+                    listed += 1
                 before = number
                 number = self._run(number).next
         if listed != found.open_runs:
@@ -228,7 +237,7 @@ class GranuleCheck(Component):
             self.print(f"run: the list of {granules} granules leads to {number}, where none begins")
             return False
         run = self._run(number)
-        if u32(run.granules) != granules or run.free == 0:
+        if u32(run.granules) != granules or (run.free == 0 and before != 0):
             self.print(f"run: {address_of(run)} has no free slot of {granules} granules")
             return False
         if run.previous != before:

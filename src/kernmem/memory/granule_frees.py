@@ -36,7 +36,7 @@ class BadFrees(Component):
             panic(f"kfree: {address} is inside the gap {top} to {info.heap_end}")
         code = self.map.chunk(address)
         if code >= IN_RUN:
-            self._refuse_in_run(address, self.map.run_start(address, code))
+            self._refuse_in_run(address, self.map.run_start(address - info.heap_start, code))
         start = info.heap_start
         end = self._end(start)
         while end <= address:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from kernmem.language import Component, Image, Struct, VirtualAddress, kernel, rare, struct, usize
 from kernmem.memory.gaps import Gaps
-from kernmem.memory.granules import CHUNK, GRANULE, IN_RUN, GranuleMap
+from kernmem.memory.granules import CHUNK, GRANULE, GranuleMap
 from kernmem.memory.heap_info import KernelHeapInfo, Segment
 
 LARGE = 64 * 1024
@@ -257,6 +257,7 @@ class GranuleSpace(Component):
         if new_end < info.heap_end:
             info.gap_bytes -= info.heap_end - new_end
             info.heap_end = new_end
+            self.map.shorten(new_end)
 
     # Asking ---------------------------------------------------------------------------------
 
@@ -269,29 +270,33 @@ class GranuleSpace(Component):
 
     @kernel
     def begins_buffer(self, address: VirtualAddress) -> bool:
-        """Whether a buffer, live or kept, begins at ``address``, a granule below the top.
+        """Whether a buffer, live or kept, begins at ``address``, which lies in no run.
 
         Exact: of the contents of buffers nothing is believed.
         """
-        return self.map.follows_buffer(address) or self._begins_buffer(address)
+        if address % GRANULE == 0 and self.map.follows_buffer(address):
+            return True
+        return self.begins_behind(address)
 
-    @rare
-    def _begins_buffer(self, address: VirtualAddress) -> bool:
-        """The same where the map alone does not say it: behind a gap, a run, a word's border."""
+    @kernel
+    def begins_behind(self, address: VirtualAddress) -> bool:
+        """The same behind a gap, a run, or a border of words of the map."""
+        if address >= self.space.top or address % GRANULE != 0:
+            return False
+        if not self.map.marked_before(address, usize(1)):
+            return self._follows_gap(address)
         if self.map.has_mark(address) or self.map.follows_long_word(address):
             return False
-        if self.map.marked_before(address, usize(1)):
-            if not self.map.marked_before(address, usize(2)) or self.map.follows_run(address):
-                return True
-            # Behind the first granule of a gap, which may be all of it.
-            return self.gaps.length(address - GRANULE) == GRANULE
-        # Behind a gap, or within an element; what a gap says of itself at both ends agrees.
+        if not self.map.marked_before(address, usize(2)) or self.map.follows_run(address):
+            return True
+        # Behind the first granule of a gap, which may be all of it.
+        return self.gaps.length(address - GRANULE) == GRANULE
+
+    @kernel
+    def _follows_gap(self, address: VirtualAddress) -> bool:
+        """Whether a gap of two granules or more ends there: what it says at both ends agrees."""
         length = self.gaps.length_before(address)
         if length < 2 * GRANULE or length > address - self.info.heap_start:
             return False
         gap = address - length
-        if not self.map.has_mark(gap) or not self.map.marked_before(gap, usize(1)):
-            return False
-        if self.map.is_long_word(gap) or self.map.chunk(gap) >= IN_RUN:
-            return False
-        return self.gaps.length(gap) == length
+        return self.gaps.length(gap) == length and self.map.begins_gap(gap)

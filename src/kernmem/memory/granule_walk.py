@@ -26,7 +26,6 @@ from kernmem.memory.granule_buffers import GranuleBuffers
 from kernmem.memory.granules import (
     BEFORE_THE_HEAP,
     CHUNK,
-    FARTHEST,
     GRANULE,
     HIGH_LENGTH,
     IN_RUN,
@@ -34,7 +33,7 @@ from kernmem.memory.granules import (
     LOW_LENGTH,
     WORD_BYTES,
 )
-from kernmem.memory.slot_runs import CLASSES, LONGEST_SLOT, MOST_SLOTS, RECIPROCAL_BITS, Run
+from kernmem.memory.slot_runs import CLASSES, LONGEST_SLOT, MOST_SLOTS, Run
 
 LENGTH_BITS = LOW_LENGTH | HIGH_LENGTH << 32
 """Where a word that holds the length of a long buffer may have any bit."""
@@ -67,6 +66,7 @@ class GranuleWalk(Component):
         self.map = heap.map
         self.space = heap.space.space
         self.cache = heap.cache
+        self.runs = heap.runs
         self.header_granules = self.sizeof(Run) // GRANULE
 
     @kernel
@@ -75,10 +75,7 @@ class GranuleWalk(Component):
         offset = address - self.info.heap_start
         if address >= self.space.top or offset % GRANULE != 0:
             return False
-        if not self.map.has_mark(address) or not self.map.marked_before(address, usize(1)):
-            return False
-        # Two marks side by side: the second is a gap's, or both are a run's or of a length.
-        return self.map.chunk(address) < IN_RUN and not self.map.is_long_word(address)
+        return self.map.begins_gap(address)
 
     @kernel
     def is_sound(self, found: Found) -> bool:
@@ -201,7 +198,7 @@ class GranuleWalk(Component):
         if length <= LONGEST_SLOT:
             found.buffers[length // GRANULE] += 1
         if self.cache.holds(start, length):
-            found.kept |= u64(1) << u64(self.cache.entry(length))
+            found.kept |= u64(1) << u64(self.cache.index(length))
         else:
             found.live_buffers += 1
             found.live_bytes += length
@@ -214,8 +211,7 @@ class GranuleWalk(Component):
         if granules == 0 or granules >= CLASSES or slots == 0 or slots > MOST_SLOTS:
             self.print(f"run: {start} says that it has {slots} slots of {granules} granules")
             return None
-        reciprocal = ((1 << RECIPROCAL_BITS) - 1 + granules) // granules
-        if usize(run.reciprocal) != reciprocal:
+        if run.reciprocal != self.runs.reciprocal(granules):
             self.print(f"run: {start} has a wrong reciprocal, {run.reciprocal}")
             return None
         used = self._before_slots(granules) + slots * granules
@@ -229,7 +225,7 @@ class GranuleWalk(Component):
             return None
         for chunk in span(usize(0), chunks):
             code = self.map.chunk(start + chunk * CHUNK)
-            if usize(code) != IN_RUN + (chunk if chunk < FARTHEST else usize(FARTHEST)):
+            if code != self.map.run_code(chunk):
                 self.print(f"map: chunk {chunk} of the run at {start} is {code:#x}")
                 return None
         free = run.free

@@ -9,7 +9,7 @@ bit in a map, which lies in the segment's shadow:
 
 So the end of a buffer is the first 1 from its start on.  Behind it a 1 says that a gap follows;
 before a buffer a 0 says that a gap precedes.  Three 1s side by side, within a byte, are a run's:
-ddddd is how many chunks back the run begins.
+ddddd leads from any chunk of it to its first in two steps, or less.
 
 A buffer that covers the whole word after the one it begins in, and ends beyond it, has its length
 there, in a pattern with three 1s where no run has them.  So no search reads more than two words.
@@ -34,6 +34,7 @@ from kernmem.language import (
     u8,
     u64,
     usize,
+    wrap_subtract,
 )
 
 GRANULE = 8
@@ -45,7 +46,8 @@ SHADOW = CHUNK
 """Bytes of the segment for one of its shadow, which is the map."""
 
 IN_RUN = 0xE0
-FARTHEST = 31  # chunks back that a byte can say; from there the next byte says how far it is
+NEAR = 24  # ddddd below it is chunks back; NEAR and more are one, two, ... times FAR chunks
+FAR = 16
 LONG = 7  # the five highest bits of a word that holds the length of a long buffer
 LOW_LENGTH = 0x1F1F1F1F  # a length in granules, in a word whose every byte is below IN_RUN:
 HIGH_LENGTH = 0x07070707  # five bits of each byte in the low half, three in the high
@@ -59,6 +61,7 @@ class MapPlace(Struct):
     """Where the map is, and of what."""
 
     heap_start: VirtualAddress  # a multiple of CHUNK
+    length: usize  # of the heap, whole chunks
     words: VirtualAddress  # the word before the heap; granule 0 is in the next one
 
 
@@ -73,6 +76,7 @@ class GranuleMap(Component):
     def begin(self, heap_start: VirtualAddress, shadow: VirtualAddress) -> None:
         """Begin with a heap without a granule."""
         self.place.heap_start = heap_start
+        self.place.length = usize(0)
         self.place.words = shadow
         words = self._words()
         words[0] = u64(BEFORE_THE_HEAP)
@@ -87,6 +91,17 @@ class GranuleMap(Component):
         behind = (new_end - self.place.heap_start) // WORD_BYTES + 3
         for index in span(first, behind):
             words[index] = u64(0)
+        self.place.length = new_end - self.place.heap_start
+
+    @kernel
+    def shorten(self, new_end: VirtualAddress) -> None:
+        """Tell of a heap that ends earlier; what was behind ``new_end`` has no marks."""
+        self.place.length = new_end - self.place.heap_start
+
+    @kernel
+    def offset(self, address: VirtualAddress) -> usize:
+        """How far into the heap ``address`` lies; no less than its length if it does not."""
+        return usize(wrap_subtract(address, self.place.heap_start))
 
     # Single bits ----------------------------------------------------------------------------
 
@@ -181,6 +196,16 @@ class GranuleMap(Component):
         return (word >> u64((granule & 63) - 2)) & 7 == 2
 
     @kernel
+    def begins_gap(self, address: VirtualAddress) -> bool:
+        """Whether a gap begins at ``address``, or the top: a mark behind the mark of an end."""
+        granule = self.granule(address)
+        word = self._words()[(granule >> 6) + 1]
+        if word >> u64(granule & 63) & 1 == 0 or not self.marked_before(address, usize(1)):
+            return False
+        # Two marks side by side, unless both are a run's or of a length.
+        return word >> u64(granule & 56) & 0xFF < IN_RUN and word >> 59 != LONG
+
+    @kernel
     def ends_gap(self, address: VirtualAddress) -> bool:
         """Whether a gap ends at ``address``, where an element begins."""
         if not self.marked_before(address, usize(1)):
@@ -200,9 +225,18 @@ class GranuleMap(Component):
         """Make a run of a space without marks, of whole chunks."""
         chunks = self._chunks()
         first = (start - self.place.heap_start) // CHUNK
-        for index in span(usize(0), (end - start) // CHUNK):
-            back = index if index < FARTHEST else usize(FARTHEST)
-            chunks[first + index] = truncate(u8, IN_RUN + back)
+        count = (end - start) // CHUNK
+        near = count if count < NEAR else usize(NEAR)
+        for index in span(usize(0), near):
+            chunks[first + index] = truncate(u8, IN_RUN + index)
+        for index in span(near, count):
+            chunks[first + index] = truncate(u8, IN_RUN + NEAR + (index - NEAR) // FAR)
+
+    @kernel
+    def run_code(self, index: usize) -> u8:
+        """The byte of the chunk of a run that ``index`` others lie before."""
+        steps = index if index < NEAR else NEAR + (index - NEAR) // FAR
+        return truncate(u8, IN_RUN + steps)
 
     @kernel
     def unmark_run(self, start: VirtualAddress, end: VirtualAddress) -> None:
@@ -215,16 +249,22 @@ class GranuleMap(Component):
     @kernel
     def chunk(self, address: VirtualAddress) -> u8:
         """The byte of the map for the chunk of ``address``."""
-        return self._chunks()[(address - self.place.heap_start) // CHUNK]
+        return self.chunk_at(address - self.place.heap_start)
 
     @kernel
-    def run_start(self, address: VirtualAddress, code: u8) -> VirtualAddress:
-        """Where the run begins that holds ``address``, whose chunk's byte is ``code``."""
-        index = (address - self.place.heap_start) // CHUNK
-        while code == IN_RUN + FARTHEST:
-            index -= FARTHEST
-            code = self._chunks()[index]
-        return self.place.heap_start + (index - usize(code - IN_RUN)) * CHUNK
+    def chunk_at(self, offset: usize) -> u8:
+        """The same, ``offset`` bytes into the heap."""
+        return self._chunks()[offset // CHUNK]
+
+    @kernel
+    def run_start(self, offset: usize, code: u8) -> VirtualAddress:
+        """Where the run begins that holds this ``offset``, whose chunk's byte is ``code``."""
+        index = offset // CHUNK
+        steps = usize(code) - IN_RUN
+        if steps >= NEAR:
+            index -= (steps - (NEAR - 1)) * FAR
+            steps = usize(self._chunks()[index]) - IN_RUN
+        return self.place.heap_start + (index - steps) * CHUNK
 
     # Places ---------------------------------------------------------------------------------
 

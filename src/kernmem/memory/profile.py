@@ -27,6 +27,33 @@ class Checks(Enum):
 
 
 @dataclass(frozen=True)
+class Idle:
+    """How much of a headerless heap may wait, free, for the next call of its length.
+
+    What waits saves time and costs space.  A share is a power of two that divides: 6, a 64th.
+
+    Attributes:
+        share: of the heap below its top, for free slots and kept buffers together;
+        share_of_gaps: of the gaps there, besides.
+        kept_share: of the heap, for kept buffers, whatever else is idle.
+        opens_from: buffers of a length, live or in runs, from which it gets runs of slots;
+        slots_share: of so many slots,
+        fewest_slots: but no fewer than these.
+    """
+
+    share: int = 6
+    share_of_gaps: int = 4
+    kept_share: int = 6
+    opens_from: int = 24
+    slots_share: int = 2
+    fewest_slots: int = 4
+
+
+SOME = Idle()
+MUCH = Idle(2, 1, 3, opens_from=2, slots_share=1, fewest_slots=8)
+
+
+@dataclass(frozen=True)
 class Profile:
     """How the heap lays out its buffers, and what it checks.
 
@@ -43,6 +70,7 @@ class Profile:
             fields are aligned, which every processor reads faster, and some read at all.
         checks: what is done against mistakes of callers; it changes no promise to them.
         quarantine: how many freed buffers wait before their memory is used again, with FULL.
+        idle: what else may wait, if headerless; None: nothing does.
     """
 
     name: str
@@ -54,6 +82,7 @@ class Profile:
     packed: bool
     checks: Checks = Checks.BASIC
     quarantine: int = QUARANTINE
+    idle: Idle | None = None
 
     @property
     def shadow(self) -> int:
@@ -75,4 +104,18 @@ def aligned(placement: Placement = Placement.BEST) -> Profile:
 
 def tuned() -> Profile:
     """What users want: no headers, best fit, slots for what is asked for most."""
-    return Profile("tuned", True, Placement.BEST, grain=8, alignment=8, voids=False, packed=False)
+    return _headerless("tuned", SOME)
+
+
+def tuned_lean() -> Profile:
+    """The same where every byte counts, and time does not: all that is freed is a gap at once."""
+    return _headerless("tuned-lean", None)
+
+
+def tuned_fast() -> Profile:
+    """The same where time counts, and there is memory."""
+    return _headerless("tuned-fast", MUCH)
+
+
+def _headerless(name: str, idle: Idle | None) -> Profile:
+    return Profile(name, True, Placement.BEST, 8, 8, voids=False, packed=False, idle=idle)

@@ -30,11 +30,11 @@ PORTABLE = ("-mcpu=baseline",)
 """What packages are compiled for too; and so instructions are the same on every computer."""
 
 
-HEAP = ("-mgeneral-regs-only", "-fvisibility=hidden")
+HEAP = ("-fno-vectorize", "-fno-slp-vectorize", "-fomit-frame-pointer", "-fvisibility=hidden")
 """How our heap is compiled: as in a kernel, which has no vector registers to use.
 
 With them, two counters that lie side by side are packed into one, which takes longer than adding
-to each.
+to each.  Debian's packages of other allocators have no frame pointers either.
 """
 
 
