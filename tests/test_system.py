@@ -54,7 +54,10 @@ def test_each_machine_has_a_default_hardware() -> None:
     ("arguments", "message"),
     [
         ({"machine": "pdp11"}, "machine must be one of model, host, unicorn, not 'pdp11'"),
-        ({"profile": "fast"}, "profile must be one of spec, aligned, tuned, not 'fast'"),
+        (
+            {"profile": "fast"},
+            "profile must be one of spec, aligned, tuned, tuned-lean, tuned-fast, not 'fast'",
+        ),
         ({"checks": "all"}, "checks must be one of none, basic, full, not 'all'"),
         ({"placement": "worst"}, "placement must be one of best, first, largest, not 'worst'"),
         (

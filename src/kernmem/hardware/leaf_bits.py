@@ -58,10 +58,12 @@ class BitFormat(EntryFormat):
     Attributes:
         address_mask: the bits of an entry that are an address.
         table_bits: what is set in an entry that leads to a table.
+        break_mask: the bits by which :meth:`must_break` judges.
     """
 
     address_mask: int
     table_bits: int
+    break_mask: int = 0
 
     def __init__(self, image: Image, bits: LeafBits, page_bits: int) -> None:
         super().__init__(image)
@@ -180,11 +182,7 @@ class BitFormat(EntryFormat):
 
     @kernel
     def must_break(self, old: usize, new: usize, level: u32) -> bool:
-        """Whether a valid leaf must not become another at once.
-
-        It must be invalid in between, and retired, or both may be cached, with what follows from
-        that: two memory types for one page, or two translations for one address.
-        """
+        """Whether a valid leaf must not become another at once: one of the bits differs."""
         changed = self.attributes(old, level) ^ self.attributes(new, level)
         return changed & self.break_mask != 0
 

@@ -81,7 +81,6 @@ class EntryFormat(Component):
         physical_bits: width of a physical address that an entry can hold.
         block_levels: the highest level whose entries may be blocks (0: pages only).
         mappings: the flags that :meth:`leaf` can express.
-        break_mask: the bits by which :meth:`must_break` judges.
     """
 
     page_bits: int
@@ -94,7 +93,6 @@ class EntryFormat(Component):
     physical_bits: int
     block_levels: int
     mappings: Mapping
-    break_mask: int = 0
 
     def __init__(self, image: Image) -> None:
         super().__init__(image)
@@ -173,10 +171,7 @@ class EntryFormat(Component):
 
     @kernel
     def is_leaf(self, entry: usize, level: u32) -> bool:
-        """Whether an ``entry`` of ``level`` that is not 0 is a page or block, not a table.
-
-        So is one that :meth:`leaf` made without access.
-        """
+        """Whether an ``entry``, not 0, is a page or a block, with access or not; no table."""
         raise NotImplementedError
 
     @kernel
@@ -221,7 +216,7 @@ class EntryFormat(Component):
         It must be invalid in between, and retired, or both may be cached, with what follows from
         that: two memory types for one page, or two translations for one address.
         """
-        return (old ^ new) & self.break_mask != 0
+        raise NotImplementedError
 
     @kernel
     def mapping(self, entry: usize, level: u32) -> Mapping:
