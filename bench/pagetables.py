@@ -21,7 +21,7 @@ from rich.table import Table
 
 from kernmem.hardware import find
 from kernmem.hardware.aarch64.entry import Granule
-from kernmem.hardware.aarch64.mmu import INVALIDATIONS, Aarch64Mmu, tcr
+from kernmem.hardware.aarch64.mmu import Aarch64Mmu, tcr
 from kernmem.hardware.description import HardwareDescription
 from kernmem.language import Image
 from kernmem.machine.host import HostMachine
@@ -43,9 +43,10 @@ class Bench(ctypes.Structure):
     """``struct bench`` of ``pagetables.c``."""
 
     _fields_: ClassVar = [
-        (name, ctypes.c_void_p)
-        for name in ("map", "unmap", "map_range", "unmap_range", "map_linear", "alloc", "free")
-    ] + [
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("map", "unmap", "map_range", "unmap_range", "map_linear", "alloc", "free")
+        ),
         ("table", ctypes.c_uint64),
         ("base", ctypes.c_uint64),
         ("order", ctypes.c_void_p),
@@ -64,7 +65,7 @@ def laboratory() -> HardwareDescription:
         mmu = Aarch64Mmu.__new__(Aarch64Mmu)  # with the variables that are reserved already
         vars(mmu).update(vars(parts.mmu))
         mmu.tcr, mmu.page_length = tcr(entries), entries.page_length
-        mmu.by_page = INVALIDATIONS * entries.page_length
+        mmu.by_page = mmu.one_by_one * entries.page_length
         return replace(parts, format=entries, mmu=mmu)
 
     return replace(lab, build=build)
