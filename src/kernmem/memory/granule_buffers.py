@@ -4,9 +4,8 @@ A short length that is asked for again and again comes from a run of slots.  Any
 from a gap, and when it is freed it may be kept as it is for the next call of its length.
 
 Slots and kept buffers that wait for a caller are **idle**.  What they take away from other lengths
-is bounded: in all a sixty-fourth of the heap and a sixteenth of its gaps, and for kept buffers,
-whatever else is idle, another sixty-fourth.  And before the heap reaches for its top, some of the
-kept buffers become gaps.
+is bounded, by shares of the heap and of its gaps that the profile chooses; and before the heap
+reaches for its top, some of the kept buffers become gaps.
 """
 
 from __future__ import annotations

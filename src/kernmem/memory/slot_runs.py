@@ -1,9 +1,10 @@
 """Runs of equal slots: how the tuned heap serves the lengths that are asked for again and again.
 
 A run is a space of whole chunks: a header, and slots of one length, no more than a word has bits.
-When enough buffers of a length are live, the next ones come from a run.  The runs of a length with
-a free slot are in a list, so a slot is taken by a few instructions; and as every chunk of a run
-says in the map where the run begins, a slot is given back by a few more.
+When enough buffers of a length are live, or wanted in quick succession, the next ones come from a
+run.  The runs of a length with a free slot are in a list, so a slot is taken by a few
+instructions; and as every chunk of a run says in the map where the run begins, a slot is given
+back by a few more.
 """
 
 from __future__ import annotations
