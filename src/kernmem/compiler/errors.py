@@ -22,3 +22,7 @@ class CompileError(KernmemError):
         self.column = column
         self.problem = problem
         self.text = text
+
+    def __reduce__(self) -> tuple[type[CompileError], tuple[str, int, int, str, str]]:
+        """So that it comes through from another process."""
+        return type(self), (self.file, self.line, self.column, self.problem, self.text)
