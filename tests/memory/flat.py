@@ -144,6 +144,10 @@ class FlatFormat(EntryFormat):
     def mapping(self, entry: usize, level: u32) -> Mapping:
         return Mapping(int(entry) >> self.physical_bits)
 
+    @kernel
+    def must_break(self, old: usize, new: usize, level: u32) -> bool:
+        return (old ^ new) & self.break_mask != 0
+
 
 class RecordedMmu(Mmu):
     """Does nothing, and notes what it was asked to do, in ``calls``; "global" last if it is."""
