@@ -73,9 +73,7 @@ class GranuleBuffers(Component):
     @kernel
     def allocate(self, length: usize) -> VirtualAddress | None:
         """A buffer of ``length`` bytes; None for 0, and if it cannot be had: a failed call."""
-        if not self.has_idle:
-            return self._allocate_whole(length)
-        if length <= LONGEST_SLOT:
+        if self.has_idle and length <= LONGEST_SLOT:
             granules = (length + (GRANULE - 1)) // GRANULE
             number = self.runs.heads[granules]
             if number != 0:
@@ -111,12 +109,13 @@ class GranuleBuffers(Component):
             self.info.failed_calls += 1
             return None
         whole = self._whole(length)
-        kept = self.cache.take(whole)
-        if kept is not None:
-            self.info.live_buffers += 1
-            self.info.live_bytes += whole
-            return kept
-        if length > LONGEST_SLOT:
+        if self.has_idle:
+            kept = self.cache.take(whole)
+            if kept is not None:
+                self.info.live_buffers += 1
+                self.info.live_bytes += whole
+                return kept
+        if not self.has_idle or length > LONGEST_SLOT:
             return self._allocate_new(whole, self._natural(whole))
         # A slot for up to 8 bytes has 8; a buffer of its own has 16.
         granules = (length + (GRANULE - 1)) // GRANULE
@@ -141,17 +140,6 @@ class GranuleBuffers(Component):
                 slot = self.runs.open(granules, most)
                 if slot is not None:
                     return slot
-        return self._allocate_new(whole, self._natural(whole))
-
-    @kernel
-    def _allocate_whole(self, length: usize) -> VirtualAddress | None:
-        """A buffer where nothing waits for a call."""
-        if length == 0:
-            return None
-        if length > self.longest_request:
-            self.info.failed_calls += 1
-            return None
-        whole = self._whole(length)
         return self._allocate_new(whole, self._natural(whole))
 
     @rare
