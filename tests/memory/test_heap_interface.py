@@ -356,6 +356,18 @@ def test_powers_of_two_are_aligned_after_krealloc_too(headerless: Machine) -> No
             assert sound(headerless)
 
 
+def test_no_buffer_of_16_bytes_lies_at_an_odd_multiple_of_8(headerless: Machine) -> None:
+    """Not even one that shrank to less: it may be kept for who asks for 16."""
+    buffers = taken(headerless, *[40] * 8)
+    odd = next(buffer for buffer in buffers if buffer % 16 == 8)
+    moved = headerless.krealloc(odd, 8)
+    assert headerless.kmalloc_usable_size(moved) != 16 or moved % 16 == 0
+    headerless.kfree(moved)
+    for _ in range(8):
+        assert headerless.kmalloc(16) % 16 == 0
+    assert sound(headerless)
+
+
 def test_a_large_buffer_that_grew_is_not_hemmed_in() -> None:
     """The next large one goes to the far end of the gap behind it."""
     machine = booted_machine("model", tuned())
